@@ -1,0 +1,177 @@
+//! The typed description of one piece of work: written by the controller, done by a worker (design 6).
+
+use crate::ident::{Endpoint, ModelRef, RelPath};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The environment variable in which a worker finds its task, as JSON.
+pub const TASK_VARIABLE: &str = "MODELCACHE_TASK";
+
+/// One piece of work, whole: a worker reads nothing else but the files that it names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Task {
+    /// Carried by every line that the worker writes; lines without it are not the worker's.
+    pub nonce: String,
+    /// Where the volume's root is mounted.
+    pub volume: PathBuf,
+    /// A folder below the volume's root that is the cache's root. The worker makes it, as the kubelet would make it as root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_path: Option<RelPath>,
+    /// What to do.
+    pub work: Work,
+}
+
+/// What a task does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Work {
+    /// Download a model from a Hub and publish it.
+    Download(Download),
+    /// Remove an entry and what no other entry lists.
+    Delete(Delete),
+}
+
+/// A download from a Hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Download {
+    /// The model.
+    pub model: ModelRef,
+    /// Where the Hub is and how to reach it.
+    pub hub: HubAccess,
+    /// Which of the model's files.
+    #[serde(default)]
+    pub files: FileChoice,
+    /// Goes into `downloadedBy` and, at first, `lastUsedBy`.
+    pub requested_by: String,
+}
+
+/// The removal of an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Delete {
+    /// The model whose entry goes.
+    pub model: ModelRef,
+}
+
+/// Where a Hub is and how to reach it. Secrets are files: their text is in no task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HubAccess {
+    /// The Hub.
+    pub endpoint: Endpoint,
+    /// The file that holds the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<MountedFile>,
+    /// The file that holds CA certificates in PEM, trusted besides the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<MountedFile>,
+    /// The proxies, where any are set.
+    #[serde(default, skip_serializing_if = "ProxyChoice::is_empty")]
+    pub proxy: ProxyChoice,
+}
+
+/// A file, and what a person calls it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MountedFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Where it comes from, for messages: `Secret "hub-token", key "token"`.
+    pub origin: String,
+}
+
+/// Proxies by scheme; where none is set, the environment's (`HTTPS_PROXY` and friends) hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxyChoice {
+    /// For `http://` addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// For `https://` addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https: Option<String>,
+    /// Hosts that are reached directly, separated by commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_proxy: Option<String>,
+}
+
+impl ProxyChoice {
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which files of a model are kept (design 5).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileChoice {
+    /// Which weights.
+    #[serde(default)]
+    pub weights: Weights,
+    /// Globs; where any are given, only what one of them matches is kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// Globs; what one of them matches is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+}
+
+/// Which weights of a model are kept. The other files are kept in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Weights {
+    /// The first format of this enum's order that the model has.
+    #[default]
+    Auto,
+    /// Every format.
+    All,
+    /// `*.safetensors`
+    Safetensors,
+    /// `*.bin`, `*.pt`, `*.pth`
+    Pytorch,
+    /// `*.gguf`
+    Gguf,
+    /// `*.onnx`
+    Onnx,
+    /// `*.h5`
+    Tensorflow,
+    /// `*.msgpack`
+    Flax,
+    /// `*.ot`
+    Rust,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_goes_through_json_and_back() {
+        let task = Task {
+            nonce: "n".into(),
+            volume: "/volume".into(),
+            sub_path: Some("team/a".parse().unwrap()),
+            work: Work::Download(Download {
+                model: ModelRef { repo: "org/name".parse().unwrap(), revision: Some("v1".parse().unwrap()) },
+                hub: HubAccess {
+                    endpoint: "https://hub.example".parse().unwrap(),
+                    token: Some(MountedFile { path: "/t".into(), origin: "Secret \"a\", key \"b\"".into() }),
+                    ca_bundle: None,
+                    proxy: ProxyChoice::default(),
+                },
+                files: FileChoice::default(),
+                requested_by: "ada".into(),
+            }),
+        };
+        let text = serde_json::to_string(&task).unwrap();
+        assert_eq!(serde_json::from_str::<Task>(&text).unwrap(), task);
+    }
+
+    #[test]
+    fn a_field_of_a_newer_controller_is_refused_not_ignored() {
+        let text = r#"{"nonce":"n","volume":"/v","work":{"delete":{"model":{"repo":"a/b"}}},"newer":1}"#;
+        assert!(serde_json::from_str::<Task>(text).unwrap_err().to_string().contains("newer"));
+    }
+}
