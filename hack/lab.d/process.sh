@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# Starts and stops the components as detached processes. Their command lines are in components.sh.
+
+pid_of() {
+  local pid
+  pid=$(cat "$LAB_PIDS/$1" 2>/dev/null) && [ -n "$pid" ] && is_ours "$pid" && [ "$(process_state "$pid")" != Z ] && printf '%s' "$pid"
+}
+
+process_state() { sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null; }
+
+running() { pid_of "$1" >/dev/null; }
+
+not_running() { ! running "$1"; }
+
+known_component() {
+  local name
+  for name in $LAB_DAEMONS; do [ "$name" != "$1" ] || return 0; done
+  die "unknown component: ${1:-none given}; there are: $LAB_DAEMONS"
+}
+
+# spawn NAME: in a session of its own, with a clean environment (a proxy variable would break the API server's webhooks and
+# the pulls) and none of our open files.
+spawn() {
+  local name=$1 argv=()
+  ! running "$name" || return 0
+  "argv_${name//-/_}"
+  # shellcheck disable=SC2016 # expanded by the new process
+  setsid bash -c 'echo $$ >"$1"; echo $$ >"$2"; shift 2; exec "$@"' spawn "$(cgroup_home)/daemons/cgroup.procs" "$LAB_PIDS/$name" \
+    env -i HOME="$LAB_STATE" PATH="$LAB_BIN:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "${argv[@]}" \
+    </dev/null >>"$LAB_LOGS/$name.log" 2>&1 9>&- &
+}
+
+# await NAME: until it answers, or it has died, or the time is over; then its log says why.
+await() {
+  local name=$1 deadline=$((SECONDS + 60))
+  until "ready_${name//-/_}" >/dev/null 2>&1; do
+    # Why the delay: the process has not written its id in its first moments.
+    if [ "$SECONDS" -ge "$deadline" ] || { not_running "$name" && sleep 0.3 && not_running "$name"; }; then
+      say "$name does not answer; the last lines of $LAB_LOGS/$name.log:"
+      tail -n 30 "$LAB_LOGS/$name.log" >&2
+      return 1
+    fi
+    sleep 0.1
+  done
+}
+
+start_component() {
+  known_component "$1"
+  spawn "$1"
+  await "$1"
+}
+
+kill_component() {
+  local pid
+  known_component "$1"
+  pid=$(pid_of "$1") || { say "$1 is not running"; return 0; }
+  kill -KILL "$pid"
+  wait_until 10 "$1 to end" not_running "$1"
+}
+
+# A polite stop first, as a node's service manager does it.
+restart_component() {
+  local pid
+  known_component "$1"
+  if pid=$(pid_of "$1"); then
+    kill -TERM "$pid"
+    wait_until 10 "$1 to end by itself" not_running "$1" || kill_component "$1"
+  fi
+  start_component "$1"
+}
+
+# http_ok HOST PORT PATH: in a subshell, because a refused connection ends the shell that opened it.
+http_ok() (
+  exec 8<>"/dev/tcp/$1/$2" || exit 1
+  printf 'GET %s HTTP/1.0\r\n\r\n' "$3" >&8
+  IFS= read -r -t 3 line <&8
+  [[ $line == *' 200 '* ]]
+) 2>/dev/null
+
+port_open() (
+  exec 8<>"/dev/tcp/$1/$2"
+) 2>/dev/null
