@@ -1,1 +1,72 @@
-//! placeholder
+//! The custom resources: what people write and what they read.
+//!
+//! This room owns the shapes of `modelcache.dev/v1alpha1`, the rules that the API server checks (CEL), and the names of
+//! labels, annotations, conditions and phases. It knows `ident`; it must not know how anything is done.
+
+pub mod connection;
+pub mod entry;
+pub mod job;
+mod rules;
+pub mod status;
+pub mod storage;
+
+pub use connection::{HubConnection, HubConnectionSpec};
+pub use entry::{ModelCacheEntry, ModelCacheEntrySpec};
+pub use status::{ModelCacheEntryStatus, Phase};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// The API group.
+pub const GROUP: &str = "modelcache.dev";
+/// The field manager of everything that the operator applies.
+pub const FIELD_MANAGER: &str = "modelcache";
+/// The finalizer of entries whose files in a shared claim must be removed.
+pub const FINALIZER: &str = "modelcache.dev/files";
+
+/// Labels on the objects that the operator creates.
+pub mod label {
+    /// Who made the object.
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    /// The value of [`MANAGED_BY`].
+    pub const MANAGED_BY_VALUE: &str = "modelcache";
+    /// The name of the entry, for people; it is cut to 63 characters.
+    pub const ENTRY: &str = "modelcache.dev/entry";
+    /// The uid of the entry, for the operator.
+    pub const ENTRY_UID: &str = "modelcache.dev/entry-uid";
+    /// A digest of (claim, subPath, repo): at most one unfinished Job has the same one.
+    pub const WRITER: &str = "modelcache.dev/writer";
+}
+
+/// Annotations that people or the operator set.
+pub mod annotation {
+    /// The user that created an entry; an admission policy guards it.
+    pub const CREATED_BY: &str = "modelcache.dev/created-by";
+    /// Any new value makes a failed entry try again now.
+    pub const RETRY: &str = "modelcache.dev/retry";
+    /// `"true"` lets a deletion end though files stay behind.
+    pub const FORCE_DELETE: &str = "modelcache.dev/force-delete";
+}
+
+/// The condition types of an entry.
+pub mod condition {
+    /// The model is in the volume, whole and verified.
+    pub const READY: &str = "Ready";
+    /// The claim is there and a worker can use it.
+    pub const STORAGE_READY: &str = "StorageReady";
+    /// Every byte arrived.
+    pub const TRANSFERRED: &str = "Transferred";
+    /// Every byte was checked against what the Hub promises.
+    pub const VERIFIED: &str = "Verified";
+    /// Pods use the model. (Set by a later release.)
+    pub const IN_USE: &str = "InUse";
+    /// The revision moved on the Hub. (Set by a later release.)
+    pub const DRIFTED: &str = "Drifted";
+    /// Something keeps the deletion from ending.
+    pub const DELETION_BLOCKED: &str = "DeletionBlocked";
+}
+
+/// The CRDs, in the order they are installed.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![HubConnection::crd(), ModelCacheEntry::crd()]
+}

@@ -1,0 +1,45 @@
+//! CEL rules that several shapes share, and the patterns of names.
+//!
+//! The rules are judged on `spec` with `has()` on both sides: a transition rule on an optional field does not run when
+//! the field is added or removed.
+
+/// A repo id; what a regular expression cannot say, [`super::entry`] says in CEL.
+pub(super) const REPO_PATTERN: &str =
+    "^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?(/[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?)?$";
+/// A revision: git's rules for names, as far as a regular expression can say them.
+pub(super) const REVISION_PATTERN: &str = r"^[^\x00-\x20\x7f~^:?*\[\\@/.-][^\x00-\x20\x7f~^:?*\[\\@]*$";
+/// The base address of a Hub.
+pub(super) const ENDPOINT_PATTERN: &str = r"^https?://[^\s/?#@\\:]+(:[0-9]+)?(/[^\s?#@\\]*)?$";
+/// A proxy's address.
+pub(super) const PROXY_PATTERN: &str = r"^https?://[^\s]+$";
+/// A relative folder: no empty, `.` or `..` names, no backslashes.
+pub(super) const SUB_PATH_PATTERN: &str = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$";
+
+/// A rule that a field below `self` may not be added, removed or changed.
+macro_rules! immutable {
+    ($field:literal) => {
+        Rule::new(concat!(
+            "has(self.",
+            $field,
+            ") == has(oldSelf.",
+            $field,
+            ") && (!has(self.",
+            $field,
+            ") || self.",
+            $field,
+            " == oldSelf.",
+            $field,
+            ")"
+        ))
+        .message(concat!("spec.", $field, " is immutable: delete the entry and create it anew"))
+    };
+}
+
+/// A rule that refuses a field whose behaviour has not been built, so that it is never silently ignored.
+macro_rules! unsupported {
+    ($cel:literal, $what:literal) => {
+        Rule::new($cel).message(concat!($what, " is not supported yet"))
+    };
+}
+
+pub(super) use {immutable, unsupported};

@@ -1,0 +1,66 @@
+//! The entry's own claim, and the ConfigMap with the operator's CA certificates.
+
+use super::{derived_name, labels, owner};
+use crate::api::entry::ReclaimPolicy;
+use crate::controller::plan::{Observed, Wanted};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use std::collections::BTreeMap;
+
+/// The key of the CA certificates in the operator's ConfigMap.
+pub(super) const CA_KEY: &str = "ca.crt";
+
+/// The entry's own claim; `None` when it uses an existing one.
+pub fn claim(observed: &Observed, wanted: &Wanted) -> Option<PersistentVolumeClaim> {
+    let template = wanted.template.as_ref()?;
+    let metadata = template.metadata.clone().unwrap_or_default();
+    let mut all_labels = metadata.labels.unwrap_or_default();
+    all_labels.extend(labels(observed));
+    let spec = &template.spec;
+    Some(PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(wanted.claim_name.clone()),
+            namespace: Some(observed.namespace().to_owned()),
+            labels: Some(all_labels),
+            annotations: metadata.annotations,
+            // Under Retain nobody owns the claim, and so nothing takes it away.
+            owner_references: (wanted.reclaim == ReclaimPolicy::Delete).then(|| owner(&observed.entry)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(spec.access_modes.clone().unwrap_or_else(|| vec!["ReadWriteOnce".to_owned()])),
+            storage_class_name: spec.storage_class_name.clone(),
+            selector: spec.selector.clone(),
+            volume_name: spec.volume_name.clone(),
+            resources: Some(VolumeResourceRequirements {
+                requests: spec.resources.as_ref().and_then(|resources| resources.requests.clone()),
+                limits: None,
+            }),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    })
+}
+
+/// The name of the ConfigMap with these certificates: other certificates have another name, so none is ever changed.
+pub(super) fn ca_config_map_name(observed: &Observed, pem: &str) -> String {
+    derived_name(observed, &[observed.uid(), "ca", pem])
+}
+
+/// The ConfigMap with the operator's CA certificates, in the entry's namespace.
+pub fn ca_config_map(observed: &Observed, pem: &str) -> ConfigMap {
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(ca_config_map_name(observed, pem)),
+            namespace: Some(observed.namespace().to_owned()),
+            labels: Some(labels(observed)),
+            owner_references: Some(owner(&observed.entry)),
+            ..ObjectMeta::default()
+        },
+        data: Some(BTreeMap::from([(CA_KEY.to_owned(), pem.to_owned())])),
+        immutable: Some(true),
+        binary_data: None,
+    }
+}

@@ -1,0 +1,306 @@
+//! The decision: what should be done for one entry, and what its status says.
+
+use super::attempt::{Standing, standing};
+use super::observed::{Attempt, Observed};
+use super::status::{Draft, claim_trouble, finish};
+use super::wanted::{CaSource, Wanted};
+use super::{Action, Plan, Why, backoff, deletion};
+use crate::api::entry::ReclaimPolicy;
+use crate::api::{FINALIZER, Phase};
+use crate::controller::build;
+use crate::format::outcome::Failed;
+use crate::format::task::Work;
+use crate::ident::{Reason, Recovery};
+use k8s_openapi::api::batch::v1::Job;
+use std::time::Duration;
+
+/// How often a running worker's log is looked at.
+pub(super) const LISTEN_EVERY: Duration = Duration::from_secs(2);
+/// How often something that no watch tells of is looked at while it is awaited.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Decides what should be done for one entry.
+pub fn decide(observed: &Observed) -> Plan {
+    if observed.entry.metadata.deletion_timestamp.is_some() {
+        return deletion::decide(observed);
+    }
+    let wanted = match Wanted::of(observed) {
+        Ok(wanted) => wanted,
+        Err(why) => return refuse(observed, &why),
+    };
+    if let Some(why) = duplicate(observed, &wanted) {
+        return refuse(observed, &why);
+    }
+    let mut actions = housekeeping(observed, &wanted);
+    if observed.entry.spec.suspend == Some(true) {
+        return suspend(observed, actions);
+    }
+    match observed.current() {
+        Some(attempt) if attempt.job.metadata.deletion_timestamp.is_some() => {
+            let mut draft = Draft::of(observed);
+            draft.phase(Phase::Pending, "Pending", "an earlier Job is going away");
+            finish(observed, draft, actions, Some(LISTEN_EVERY))
+        }
+        Some(attempt) if !is_download(&attempt) => {
+            actions.extend(delete_job(attempt.job));
+            finish(observed, Draft::of(observed), actions, Some(LISTEN_EVERY))
+        }
+        Some(attempt) => follow(observed, &wanted, attempt.job, actions),
+        None => rest(observed, &wanted, actions),
+    }
+}
+
+fn is_download(attempt: &Attempt<'_>) -> bool {
+    attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Download(_)))
+}
+
+/// What cannot begin at all: it waits for the cluster, or for a change of the spec.
+fn refuse(observed: &Observed, why: &Why) -> Plan {
+    let mut draft = Draft::of(observed);
+    let waits = why.reason.recovery() == Recovery::Watch;
+    draft.trouble(if waits { Phase::Pending } else { Phase::Failed }, why);
+    // The older twin may go, and no watch of this entry tells of it.
+    let again = (waits || why.reason == Reason::DuplicateEntry).then_some(LOOK_EVERY);
+    finish(observed, draft, Vec::new(), again)
+}
+
+fn duplicate(observed: &Observed, wanted: &Wanted) -> Option<Why> {
+    let key = wanted.model.key().to_string();
+    let twin = observed.peers.iter().find(|peer| peer.older && peer.key == key)?;
+    let message = format!(
+        "entry {:?} keeps {} in claim {:?} already: use it, or delete this one",
+        twin.name, wanted.model, wanted.claim_name
+    );
+    Some(Why::new(Reason::DuplicateEntry, message))
+}
+
+/// What does not depend on how the work stands: our finalizer, the claim's owner, recorded Jobs.
+fn housekeeping(observed: &Observed, wanted: &Wanted) -> Vec<Action> {
+    let mut actions = Vec::new();
+    match (wanted.leaves_files(), has_finalizer(observed)) {
+        (true, false) => actions.push(Action::AddFinalizer),
+        (false, true) => actions.push(Action::RemoveFinalizer),
+        _ => {}
+    }
+    actions.extend(claim_owner(observed, wanted));
+    // The last failed Job stays for people to look at its log, until the next attempt or success.
+    let failed = matches!(phase(observed), Some(Phase::Failed | Phase::Retrying));
+    for job in &observed.jobs {
+        let recorded = job.metadata.name.as_deref() == observed.recorded_job();
+        if recorded && job.metadata.deletion_timestamp.is_none() && !(failed && observed.current().is_none()) {
+            actions.extend(delete_job(job));
+        }
+    }
+    actions
+}
+
+pub(super) fn has_finalizer(observed: &Observed) -> bool {
+    observed.entry.metadata.finalizers.iter().flatten().any(|name| name == FINALIZER)
+}
+
+fn phase(observed: &Observed) -> Option<Phase> {
+    observed.entry.status.as_ref()?.phase
+}
+
+fn claim_owner(observed: &Observed, wanted: &Wanted) -> Option<Action> {
+    wanted.template.as_ref()?;
+    let claim = observed.claim.as_ref().filter(|_| observed.claim_is_own())?;
+    let owned = claim.metadata.owner_references.iter().flatten().any(|owner| owner.uid == observed.uid());
+    let should = wanted.reclaim == ReclaimPolicy::Delete;
+    let (name, uid) = (claim.metadata.name.clone()?, claim.metadata.uid.clone()?);
+    (owned != should).then_some(Action::SetClaimOwned { name, uid, owned: should })
+}
+
+pub(super) fn delete_job(job: &Job) -> Option<Action> {
+    Some(Action::DeleteJob { name: job.metadata.name.clone()?, uid: job.metadata.uid.clone()? })
+}
+
+fn suspend(observed: &Observed, mut actions: Vec<Action>) -> Plan {
+    let going: Vec<_> = observed.jobs.iter().filter(|job| job.metadata.deletion_timestamp.is_none()).collect();
+    actions.extend(going.into_iter().filter_map(delete_job));
+    let mut draft = Draft::of(observed);
+    // A finished model stays usable; only further work is stopped.
+    if phase(observed) == Some(Phase::Ready) {
+        return finish(observed, draft, actions, None);
+    }
+    draft.phase(Phase::Suspended, "Suspended", "spec.suspend is true: set it to false to go on");
+    finish(observed, draft, actions, None)
+}
+
+/// An attempt is under way, or its end is not recorded yet.
+fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Action>) -> Plan {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let mut draft = Draft::of(observed);
+    draft.begins(wanted.hub.endpoint.as_str(), &wanted.claim_name);
+    let again = match standing(observed, job) {
+        Standing::Starting(None) => {
+            draft.phase(Phase::Provisioning, "Provisioning", &format!("Job {name} starts"));
+            Some(LOOK_EVERY)
+        }
+        Standing::Starting(Some(why)) => {
+            draft.trouble(Phase::Provisioning, &why);
+            Some(LOOK_EVERY)
+        }
+        Standing::Running(progress) => {
+            let progress = progress.unwrap_or_default();
+            if progress.bytes_total == 0 {
+                draft.phase(Phase::Resolving, "Resolving", &format!("Job {name} asks the Hub for the list of files"));
+            } else {
+                draft.progress(&progress);
+                draft.phase(Phase::Downloading, "Downloading", &format!("Job {name} downloads; see status.progress"));
+            }
+            Some(LISTEN_EVERY)
+        }
+        Standing::Done(done, metadata) => {
+            draft.done(name, &done, metadata.as_deref());
+            None
+        }
+        Standing::Unheard => {
+            let failed = Failed {
+                reason: Reason::Interrupted,
+                message: format!("Job {name} succeeded but its log is lost; it runs again and finds its work done"),
+                retry_after_seconds: None,
+            };
+            draft.failed(Some(name), &failed, Some(Duration::ZERO));
+            Some(Duration::ZERO)
+        }
+        Standing::Failed(failed) => {
+            let count = observed
+                .entry
+                .status
+                .as_ref()
+                .and_then(|status| status.attempts.as_ref())
+                .map_or(0, |attempts| attempts.count);
+            let wait = backoff::delay(failed.reason, count + 1, failed.retry_after_seconds, spread(observed.uid()));
+            draft.failed(Some(name), &failed, wait);
+            wait
+        }
+    };
+    if let Some(retry) = observed.asked_to_retry() {
+        // The work is under way already: the wish is fulfilled.
+        draft.attempts().last_retry = Some(retry.to_owned());
+    }
+    actions.retain(|action| !matches!(action, Action::DeleteJob { name: other, .. } if other == name));
+    finish(observed, draft, actions, again)
+}
+
+/// A number that differs between entries and stays the same for one.
+fn spread(uid: &str) -> u64 {
+    uid.bytes().fold(7, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
+}
+
+/// Nothing is under way: what was achieved holds, or another attempt is due, or it is not due yet.
+fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
+    let status = observed.entry.status.as_ref();
+    let attempts = status.and_then(|status| status.attempts.as_ref());
+    let retry = observed.asked_to_retry();
+    let claim_there = observed.claim.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_none());
+    match phase(observed) {
+        Some(Phase::Ready) if claim_there => {
+            let mut draft = Draft::of(observed);
+            if let Some(retry) = retry {
+                draft.attempts().last_retry = Some(retry.to_owned());
+            }
+            finish(observed, draft, actions, None)
+        }
+        Some(Phase::Failed | Phase::Retrying) => {
+            let changed = status.and_then(|status| status.observed_generation) != observed.entry.metadata.generation;
+            let due = attempts.and_then(|attempts| attempts.next_retry_at.as_ref()).map(|time| time.0);
+            if retry.is_some() || changed {
+                let mut draft = Draft::of(observed);
+                draft.start_anew(retry);
+                return begin(observed, wanted, draft, actions);
+            }
+            match due {
+                Some(due) if due > observed.now => {
+                    let left = Duration::try_from(observed.now.duration_until(due)).unwrap_or(LOOK_EVERY);
+                    finish(observed, Draft::of(observed), actions, Some(left))
+                }
+                Some(_) => begin(observed, wanted, Draft::of(observed), actions),
+                // Refused before any attempt (a twin, a bad name): the cause is gone, or we would not be here.
+                None if attempts.is_none_or(|attempts| attempts.count == 0) => {
+                    begin(observed, wanted, Draft::of(observed), actions)
+                }
+                None => finish(observed, Draft::of(observed), actions, None),
+            }
+        }
+        Some(Phase::Ready) => {
+            let mut draft = Draft::of(observed);
+            draft.forget_volume();
+            begin(observed, wanted, draft, actions)
+        }
+        _ => {
+            let mut draft = Draft::of(observed);
+            if let Some(retry) = retry {
+                draft.start_anew(Some(retry));
+            }
+            begin(observed, wanted, draft, actions)
+        }
+    }
+}
+
+/// Begins an attempt: the claim first, then the Job.
+fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Vec<Action>) -> Plan {
+    draft.begins(wanted.hub.endpoint.as_str(), &wanted.claim_name);
+    match claim_for_attempt(observed, wanted) {
+        ClaimMove::Use => {}
+        ClaimMove::Create => {
+            if let Some(claim) = build::claim(observed, wanted) {
+                actions.push(Action::CreateClaim(Box::new(claim)));
+            }
+        }
+        ClaimMove::Wait(why) => {
+            draft.trouble(Phase::Provisioning, &why);
+            return finish(observed, draft, actions, Some(LOOK_EVERY));
+        }
+        ClaimMove::Refuse(why) => {
+            draft.trouble(Phase::Failed, &why);
+            return finish(observed, draft, actions, Some(LOOK_EVERY));
+        }
+    }
+    if let Some(CaSource::Operator(pem)) = &wanted.hub.ca {
+        actions.push(Action::CreateConfigMap(Box::new(build::ca_config_map(observed, pem))));
+    }
+    let job = build::download_job(observed, wanted);
+    let name = job.metadata.name.clone().unwrap_or_default();
+    actions.push(Action::CreateJob(Box::new(job)));
+    draft.phase(Phase::Provisioning, "Provisioning", &format!("Job {name} is created"));
+    finish(observed, draft, actions, Some(LOOK_EVERY))
+}
+
+/// What to do about the claim before an attempt.
+enum ClaimMove {
+    Use,
+    Create,
+    Wait(Why),
+    Refuse(Why),
+}
+
+fn claim_for_attempt(observed: &Observed, wanted: &Wanted) -> ClaimMove {
+    let name = &wanted.claim_name;
+    let Some(claim) = &observed.claim else {
+        if wanted.template.is_some() {
+            return ClaimMove::Create;
+        }
+        return ClaimMove::Wait(Why::new(
+            Reason::PVCPending,
+            format!("claim {name:?} does not exist in this namespace: create it"),
+        ));
+    };
+    if claim.metadata.deletion_timestamp.is_some() {
+        return ClaimMove::Wait(Why::new(Reason::PVCPending, format!("claim {name:?} is being deleted")));
+    }
+    if wanted.template.is_some() && !observed.claim_is_own() {
+        let message = format!(
+            "claim {name:?} exists and was not made for this entry: name it in spec.storage.claimName to use it, or give the entry another name"
+        );
+        return ClaimMove::Refuse(Why::new(Reason::Conflict, message));
+    }
+    match claim_trouble(observed) {
+        // A claim that is only pending may wait for its first consumer: the Job is what binds it.
+        Some(why) if claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost") => {
+            ClaimMove::Wait(why)
+        }
+        _ => ClaimMove::Use,
+    }
+}

@@ -1,0 +1,165 @@
+//! How an entry goes: looked at before anything else, and without resolving a reference.
+
+use super::attempt::{Standing, may_write, standing};
+use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer};
+use super::observed::{Observed, task_of};
+use super::status::{Draft, finish};
+use super::{Action, Notice, Plan, Why, backoff, wanted};
+use crate::api::entry::ReclaimPolicy;
+use crate::api::{Phase, annotation, condition};
+use crate::controller::build;
+use crate::format::task::Work;
+use crate::ident::Reason;
+use k8s_openapi::api::batch::v1::Job;
+use std::time::Duration;
+
+/// Decides how an entry that is being deleted goes on.
+pub(super) fn decide(observed: &Observed) -> Plan {
+    if !has_finalizer(observed) {
+        // Owner references take Jobs and an own claim; nothing is left to do.
+        return finish(observed, Draft::of(observed), Vec::new(), None);
+    }
+    if observed.namespace_terminating {
+        // Nothing can be created in it any more, and its claims go with it.
+        return let_go(observed, None);
+    }
+    let transfers: Vec<_> = observed.jobs.iter().filter(|job| !is_delete(job)).collect();
+    if transfers.iter().any(|job| job.metadata.deletion_timestamp.is_none()) {
+        let actions = transfers
+            .into_iter()
+            .filter(|job| job.metadata.deletion_timestamp.is_none())
+            .filter_map(delete_job)
+            .collect();
+        return deleting(observed, actions, "the worker's Job is stopped first");
+    }
+    let writers = observed.pods.iter().filter(|pod| may_write(pod) && !belongs_to_deletion(observed, pod));
+    if writers.count() > 0 {
+        return deleting(observed, Vec::new(), "the worker's Pod ends first");
+    }
+    if let Some(reason) = nothing_to_remove(observed) {
+        return let_go(observed, reason);
+    }
+    remove_files(observed)
+}
+
+fn is_delete(job: &Job) -> bool {
+    task_of(job).is_some_and(|task| matches!(task.work, Work::Delete(_)))
+}
+
+fn belongs_to_deletion(observed: &Observed, pod: &k8s_openapi::api::core::v1::Pod) -> bool {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    let uids: Vec<_> = owners.map(|owner| owner.uid.as_str()).collect();
+    observed
+        .jobs
+        .iter()
+        .filter(|job| is_delete(job))
+        .any(|job| job.metadata.uid.as_deref().is_some_and(|uid| uids.contains(&uid)))
+}
+
+/// `Some` when the finalizer may come off without touching the volume; with a sentence where files stay behind.
+fn nothing_to_remove(observed: &Observed) -> Option<Option<String>> {
+    let spec = &observed.entry.spec;
+    if observed.annotation(annotation::FORCE_DELETE) == Some("true") {
+        return Some(Some("deletion was forced: the entry's files may be left in the claim".to_owned()));
+    }
+    let shared = spec.storage.as_ref().is_some_and(|storage| storage.claim_name.is_some());
+    if !shared || spec.reclaim_policy == Some(ReclaimPolicy::Retain) {
+        return Some(None);
+    }
+    let touched =
+        observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some()) || !observed.jobs.is_empty();
+    if !touched {
+        return Some(None);
+    }
+    let Ok(model) = wanted::parse_model(spec) else { return Some(None) };
+    let key = model.key().to_string();
+    if observed.peers.iter().any(|peer| peer.key == key && !peer.deleting) {
+        // A twin keeps the same model in the same place: the files are the twin's now.
+        return Some(None);
+    }
+    let gone = observed.claim.as_ref().is_none_or(|claim| {
+        claim.metadata.deletion_timestamp.is_some()
+            || claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost")
+    });
+    gone.then_some(None)
+}
+
+fn remove_files(observed: &Observed) -> Plan {
+    let current = observed.current();
+    let Some(attempt) = current.filter(|attempt| is_delete(attempt.job)) else {
+        return start_or_wait(observed);
+    };
+    let name = attempt.job.metadata.name.clone().unwrap_or_default();
+    match standing(observed, attempt.job) {
+        Standing::Done(..) | Standing::Unheard => let_go(observed, None),
+        Standing::Starting(why) => {
+            let mut draft = Draft::of(observed);
+            draft.phase(Phase::Deleting, "Deleting", &format!("Job {name} removes the entry's files"));
+            block(&mut draft, why.as_ref());
+            finish(observed, draft, Vec::new(), Some(LOOK_EVERY))
+        }
+        Standing::Running(_) => deleting(observed, Vec::new(), &format!("Job {name} removes the entry's files")),
+        Standing::Failed(failed) => {
+            let count = observed
+                .entry
+                .status
+                .as_ref()
+                .and_then(|status| status.attempts.as_ref())
+                .map_or(0, |attempts| attempts.count);
+            // Nobody changes the spec of an entry that goes: every failure is tried again.
+            let wait = backoff::delay(Reason::HubUnavailable, count + 1, None, 0).unwrap_or(backoff::RECHECK);
+            let mut draft = Draft::of(observed);
+            draft.failed(Some(&name), &failed, Some(wait));
+            let why = Why::new(failed.reason, failed.message);
+            draft.phase(Phase::Deleting, "Deleting", "the entry's files could not be removed; it is tried again");
+            block(&mut draft, Some(&why));
+            finish(observed, draft, Vec::new(), Some(wait))
+        }
+    }
+}
+
+/// No removal is under way: it starts, unless an earlier one failed and the next is not due yet.
+fn start_or_wait(observed: &Observed) -> Plan {
+    let attempts = observed.entry.status.as_ref().and_then(|status| status.attempts.as_ref());
+    let phase = observed.entry.status.as_ref().and_then(|status| status.phase);
+    let due = attempts.and_then(|attempts| attempts.next_retry_at.as_ref()).map(|time| time.0);
+    if let Some(due) = due
+        && phase == Some(Phase::Deleting)
+        && due > observed.now
+    {
+        let left = Duration::try_from(observed.now.duration_until(due)).unwrap_or(LOOK_EVERY);
+        return finish(observed, Draft::of(observed), Vec::new(), Some(left));
+    }
+    let mut actions: Vec<_> = observed.jobs.iter().filter_map(delete_job).collect();
+    match build::delete_job(observed) {
+        Some(job) => actions.push(Action::CreateJob(Box::new(job))),
+        None => return let_go(observed, None),
+    }
+    deleting(observed, actions, "a Job that removes the entry's files is created")
+}
+
+fn block(draft: &mut Draft, why: Option<&Why>) {
+    if let Some(why) = why {
+        let message = format!(
+            "{}. To let the entry go and leave the files: kubectl annotate it with {}=true",
+            why.message,
+            annotation::FORCE_DELETE
+        );
+        draft.condition(condition::DELETION_BLOCKED, true, why.reason.as_str(), &message);
+    }
+}
+
+fn deleting(observed: &Observed, actions: Vec<Action>, message: &str) -> Plan {
+    let mut draft = Draft::of(observed);
+    draft.phase(Phase::Deleting, "Deleting", message);
+    finish(observed, draft, actions, Some(LISTEN_EVERY))
+}
+
+fn let_go(observed: &Observed, left_behind: Option<String>) -> Plan {
+    let mut plan = finish(observed, Draft::of(observed), vec![Action::RemoveFinalizer], None);
+    plan.notices = left_behind
+        .into_iter()
+        .map(|message| Notice { warning: true, reason: "FilesLeftBehind".to_owned(), message })
+        .collect();
+    plan
+}

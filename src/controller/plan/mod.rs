@@ -1,0 +1,97 @@
+//! What should be done for one entry, decided from everything that was observed, and nothing else.
+//!
+//! Pure: no client, no clock, no environment, nothing async. Decisions are data; waiting is a value with a reason and a
+//! time, never an error.
+
+pub mod attempt;
+pub mod backoff;
+mod decide;
+mod deletion;
+pub mod lease;
+pub mod observed;
+pub mod status;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+pub use decide::decide;
+pub use observed::{ConnectionSight, Observed, Peer, Warning};
+pub use status::{Obstacle, obstructed};
+pub use wanted::{CaSource, HubView, Wanted, parse_model, volume_and_key, wanted_claim};
+
+use crate::api::ModelCacheEntryStatus;
+use crate::ident::Reason;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
+use std::time::Duration;
+
+/// What should be done for one entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// In this order; the first obstacle ends the round.
+    pub actions: Vec<Action>,
+    /// What the status says when the actions went well.
+    pub status: ModelCacheEntryStatus,
+    /// What is told to people who watch events.
+    pub notices: Vec<Notice>,
+    /// When to look again though nothing happened; absent: only when something happens.
+    pub again: Option<Duration>,
+}
+
+/// One change in the cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Put our finalizer on the entry.
+    AddFinalizer,
+    /// Take our finalizer off the entry.
+    RemoveFinalizer,
+    /// Create the entry's own claim.
+    CreateClaim(Box<PersistentVolumeClaim>),
+    /// Make the entry the owner of its own claim, or stop that.
+    SetClaimOwned {
+        /// The claim.
+        name: String,
+        /// The claim's uid.
+        uid: String,
+        /// Whether the claim goes with the entry.
+        owned: bool,
+    },
+    /// Create the ConfigMap with the operator's CA certificates.
+    CreateConfigMap(Box<ConfigMap>),
+    /// Create a worker's Job, unless another one writes to the same repo of the same volume.
+    CreateJob(Box<Job>),
+    /// Delete a Job, and its Pods in the background.
+    DeleteJob {
+        /// The Job.
+        name: String,
+        /// The Job's uid: a newer one of the same name stays.
+        uid: String,
+    },
+}
+
+/// An event for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Whether something is wrong.
+    pub warning: bool,
+    /// A reason, or a phase.
+    pub reason: String,
+    /// The sentence.
+    pub message: String,
+}
+
+/// Why something waits or failed, in a word and in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Why {
+    /// The word.
+    pub reason: Reason,
+    /// The sentence: the thing, the cause, the next step.
+    pub message: String,
+}
+
+impl Why {
+    /// A reason with its sentence.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}

@@ -1,0 +1,155 @@
+//! Everything that one decision is made from.
+
+use crate::api::{HubConnection, ModelCacheEntry, annotation, label};
+use crate::controller::config::Config;
+use crate::format::outcome::Heard;
+use crate::format::task::{TASK_VARIABLE, Task};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+
+/// Everything that one decision is made from.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The entry.
+    pub entry: ModelCacheEntry,
+    /// The operator's configuration.
+    pub config: Config,
+    /// The connection that the entry uses.
+    pub connection: ConnectionSight,
+    /// The claim that the entry uses, if it exists.
+    pub claim: Option<PersistentVolumeClaim>,
+    /// Whether the claim's StorageClass is missing; looked up only while the claim is pending.
+    pub storage_class_missing: bool,
+    /// The entry's Jobs.
+    pub jobs: Vec<Job>,
+    /// The Pods of the entry's Jobs.
+    pub pods: Vec<Pod>,
+    /// What the newest Pod's log says.
+    pub heard: Heard,
+    /// Warning events that explain why something waits.
+    pub warnings: Vec<Warning>,
+    /// The other entries that use the same volume.
+    pub peers: Vec<Peer>,
+    /// Whether the namespace is being deleted; looked up only while the entry is.
+    pub namespace_terminating: bool,
+    /// The time.
+    pub now: Timestamp,
+    /// A fresh random word for the next task.
+    pub nonce: String,
+}
+
+/// The connection that an entry uses.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConnectionSight {
+    /// None: the operator's defaults hold.
+    Defaults,
+    /// This one.
+    Found(Box<HubConnection>),
+    /// The entry names one that does not exist.
+    Missing(String),
+}
+
+/// A warning event about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The kind of object it is about.
+    pub kind: String,
+    /// The event's reason.
+    pub reason: String,
+    /// The event's message.
+    pub message: String,
+}
+
+/// Another entry in the same volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub name: String,
+    /// Its model's key.
+    pub key: String,
+    /// Whether it was there before this entry.
+    pub older: bool,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+}
+
+/// A Job with the task that it carries.
+#[derive(Debug, Clone)]
+pub struct Attempt<'a> {
+    /// The Job.
+    pub job: &'a Job,
+    /// The task; absent when the Job does not carry one that this release reads.
+    pub task: Option<Task>,
+}
+
+impl Observed {
+    /// The entry's name.
+    pub fn name(&self) -> &str {
+        self.entry.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The entry's namespace.
+    pub fn namespace(&self) -> &str {
+        self.entry.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// The entry's uid.
+    pub fn uid(&self) -> &str {
+        self.entry.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// An annotation of the entry.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.entry.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// The newest value of the retry annotation, when it was not acted on yet.
+    pub fn asked_to_retry(&self) -> Option<&str> {
+        let asked = self.annotation(annotation::RETRY)?;
+        let acted = self.entry.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_retry.as_deref());
+        (acted != Some(asked)).then_some(asked)
+    }
+
+    /// The Job whose end is recorded in the status already.
+    pub fn recorded_job(&self) -> Option<&str> {
+        self.entry.status.as_ref()?.attempts.as_ref()?.last_job.as_deref()
+    }
+
+    /// The Job that is at work, or whose end is not recorded yet.
+    pub fn current(&self) -> Option<Attempt<'_>> {
+        let job =
+            self.jobs.iter().filter(|job| job.metadata.name.as_deref() != self.recorded_job()).max_by_key(|job| {
+                let created = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
+                // A Job that goes away counts only when there is no other.
+                (job.metadata.deletion_timestamp.is_none(), created)
+            })?;
+        Some(Attempt { job, task: task_of(job) })
+    }
+
+    /// The Pods of a Job, the newest first.
+    pub fn pods_of(&self, job: &Job) -> Vec<&Pod> {
+        let uid = job.metadata.uid.as_deref();
+        let mut pods: Vec<_> = self
+            .pods
+            .iter()
+            .filter(|pod| pod.metadata.owner_references.iter().flatten().any(|owner| Some(owner.uid.as_str()) == uid))
+            .collect();
+        pods.sort_by_key(|pod| std::cmp::Reverse(pod.metadata.creation_timestamp.as_ref().map(|time| time.0)));
+        pods
+    }
+
+    /// Whether the claim was made for this entry (and not by somebody else under the same name).
+    pub fn claim_is_own(&self) -> bool {
+        let uid = self.claim.as_ref().and_then(|claim| claim.metadata.labels.as_ref()?.get(label::ENTRY_UID));
+        uid.map(String::as_str) == Some(self.uid())
+    }
+}
+
+/// The task that a Job carries in its environment.
+pub fn task_of(job: &Job) -> Option<Task> {
+    let pod = job.spec.as_ref()?.template.spec.as_ref()?;
+    let env = pod.containers.first()?.env.as_ref()?;
+    let text = env.iter().find(|variable| variable.name == TASK_VARIABLE)?.value.as_ref()?;
+    serde_json::from_str(text).ok()
+}

@@ -1,0 +1,107 @@
+//! One round for one entry: observe, plan, apply, patch.
+
+use super::{observe, write};
+use crate::api::ModelCacheEntry;
+use crate::controller::config::Config;
+use crate::controller::plan::{decide, obstructed};
+use kube::runtime::controller::Action;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// What every round needs.
+pub(super) struct Context {
+    pub(super) client: Client,
+    pub(super) config: Config,
+    pub(super) recorder: Recorder,
+    pub(super) entries: Store<ModelCacheEntry>,
+    /// Held while a Job is created: see [`write`].
+    pub(super) job_creation: tokio::sync::Mutex<()>,
+    /// How many rounds of an entry failed in a row.
+    failures: Mutex<HashMap<ObjectRef<ModelCacheEntry>, u32>>,
+}
+
+impl Context {
+    pub(super) fn new(client: Client, config: Config, identity: String, entries: Store<ModelCacheEntry>) -> Self {
+        let reporter = Reporter { controller: "modelcache".to_owned(), instance: Some(identity) };
+        let recorder = Recorder::new(client.clone(), reporter);
+        Self {
+            client,
+            config,
+            recorder,
+            entries,
+            job_creation: tokio::sync::Mutex::default(),
+            failures: Mutex::default(),
+        }
+    }
+
+    fn count_failure(&self, entry: &ModelCacheEntry) -> u32 {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(ObjectRef::from_obj(entry)).or_insert(0);
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    fn forget_failures(&self, entry: &ModelCacheEntry) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&ObjectRef::from_obj(entry));
+    }
+}
+
+/// A round that could not be finished.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RoundError {
+    /// A read failed.
+    #[error("failed to observe")]
+    Observe(#[source] kube::Error),
+    /// A write failed.
+    #[error("failed to apply")]
+    Apply(#[source] kube::Error),
+    /// The status was not written.
+    #[error("failed to write the status")]
+    Status(#[source] kube::Error),
+}
+
+/// One round for one entry.
+pub(super) async fn reconcile(entry: Arc<ModelCacheEntry>, context: Arc<Context>) -> Result<Action, RoundError> {
+    let observed = observe::observe(&context, &entry).await.map_err(RoundError::Observe)?;
+    let mut plan = decide(&observed);
+    for action in &plan.actions {
+        let obstacle = write::act(&context, &entry, action).await.map_err(RoundError::Apply)?;
+        if let Some(obstacle) = obstacle {
+            plan = obstructed(&observed, &obstacle);
+            break;
+        }
+    }
+    let written = write::status(&context, &entry, &plan.status).await.map_err(RoundError::Status)?;
+    if written || entry.metadata.deletion_timestamp.is_some() {
+        for notice in &plan.notices {
+            tracing::info!(
+                namespace = entry.namespace(),
+                entry = entry.name_any(),
+                reason = notice.reason,
+                message = notice.message,
+                "entry"
+            );
+            write::notice(&context, &entry, notice).await;
+        }
+    }
+    context.forget_failures(&entry);
+    Ok(plan.again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// How long to wait after a round that failed: the cluster is unwell, or we are.
+pub(super) fn after_error(entry: Arc<ModelCacheEntry>, error: &RoundError, context: Arc<Context>) -> Action {
+    const FIRST_MS: u64 = 500;
+    const LONGEST_MS: u64 = 60_000;
+    let count = context.count_failure(&entry);
+    tracing::warn!(
+        namespace = entry.namespace(),
+        entry = entry.name_any(),
+        error = error as &dyn std::error::Error,
+        "a round failed and is repeated"
+    );
+    Action::requeue(Duration::from_millis((FIRST_MS << count.min(8)).min(LONGEST_MS)))
+}

@@ -1,0 +1,218 @@
+//! Every write to Kubernetes.
+//!
+//! Jobs, claims and ConfigMaps are *created*: an object of that name without our entry's uid is a conflict, never adopted.
+//! Status and finalizer go by server-side apply; deletions carry the uid.
+
+use super::reconcile::Context;
+use crate::api::{FIELD_MANAGER, FINALIZER, ModelCacheEntry, ModelCacheEntryStatus, label};
+use crate::controller::plan::{Action, Notice, Obstacle, Why, attempt};
+use crate::format::outcome::shorten;
+use crate::ident::Reason;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::Status;
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::fmt::Debug;
+
+/// The longest note that the API server takes in an event, in bytes.
+const NOTE_MAX_BYTES: usize = 1000;
+/// The label by which the Job controller marks a Job's Pods.
+const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+
+/// Does one action; what the cluster does not allow now is an obstacle and not an error.
+pub(super) async fn act(
+    context: &Context,
+    entry: &ModelCacheEntry,
+    action: &Action,
+) -> Result<Option<Obstacle>, kube::Error> {
+    let namespace = entry.namespace().unwrap_or_default();
+    match action {
+        Action::AddFinalizer => set_finalizers(context, entry, &[FINALIZER]).await.map(|()| None),
+        Action::RemoveFinalizer => set_finalizers(context, entry, &[]).await.map(|()| None),
+        Action::CreateClaim(claim) => {
+            create(&Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &namespace), claim.as_ref(), entry)
+                .await
+        }
+        Action::CreateConfigMap(map) => {
+            create(&Api::<ConfigMap>::namespaced(context.client.clone(), &namespace), map.as_ref(), entry).await
+        }
+        Action::CreateJob(job) => create_job(context, &namespace, job, entry).await,
+        Action::SetClaimOwned { name, uid, owned } => {
+            set_claim_owned(context, entry, name, uid, *owned).await.map(|()| None)
+        }
+        Action::DeleteJob { name, uid } => {
+            let api = Api::<Job>::namespaced(context.client.clone(), &namespace);
+            let precondition = Preconditions { uid: Some(uid.clone()), resource_version: None };
+            let how = DeleteParams { preconditions: Some(precondition), ..DeleteParams::background() };
+            gone_is_fine(api.delete(name, &how).await.map(|_| ())).map(|()| None)
+        }
+    }
+}
+
+/// One writer at a time per (claim, subPath, repo). Only the leader creates Jobs, and it does so one at a time: the list and
+/// the creation cannot be parted by another creation.
+async fn create_job(
+    context: &Context,
+    namespace: &str,
+    job: &Job,
+    entry: &ModelCacheEntry,
+) -> Result<Option<Obstacle>, kube::Error> {
+    let api = Api::<Job>::namespaced(context.client.clone(), namespace);
+    let writer = job.labels().get(label::WRITER).cloned().unwrap_or_default();
+    let _one_at_a_time = context.job_creation.lock().await;
+    let same_writer = ListParams::default().labels(&format!("{}={writer}", label::WRITER));
+    let others = api.list(&same_writer).await?;
+    let ours = entry.uid();
+    let busy = others
+        .items
+        .iter()
+        .find(|other| other.labels().get(label::ENTRY_UID) != ours.as_ref() && attempt::is_unfinished(other));
+    if let Some(busy) = busy {
+        return Ok(Some(Obstacle::Busy(format!("Job {}", busy.name_any()))));
+    }
+    // A Job that was deleted is gone before its Pod is.
+    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace).list(&same_writer).await?;
+    let of_this_job = |pod: &Pod| pod.labels().get(JOB_NAME_LABEL) == job.metadata.name.as_ref();
+    if let Some(pod) = pods.items.iter().find(|pod| attempt::may_write(pod) && !of_this_job(pod)) {
+        return Ok(Some(Obstacle::Busy(format!("Pod {}", pod.name_any()))));
+    }
+    create(&api, job, entry).await
+}
+
+async fn create<K>(api: &Api<K>, object: &K, entry: &ModelCacheEntry) -> Result<Option<Obstacle>, kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let name = object.meta().name.clone().unwrap_or_default();
+    let how = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match api.create(&how, object).await {
+        Ok(_) => Ok(None),
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+            let existing = api.get_opt(&name).await?;
+            let ours = existing.is_none_or(|existing| existing.labels().get(label::ENTRY_UID) == entry.uid().as_ref());
+            Ok((!ours).then(|| {
+                let kind = K::kind(&());
+                Obstacle::Denied(Why::new(Reason::Conflict, format!("{kind} {name:?} exists and was not made for this entry: remove it, or give the entry another name")))
+            }))
+        }
+        Err(kube::Error::Api(status)) if is_refusal(&status) => {
+            Ok(Some(Obstacle::Denied(refusal(&K::kind(&()), &name, &status))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the API server understood the object and does not want it, for a reason that a person can mend.
+fn is_refusal(status: &Status) -> bool {
+    match status.reason.as_str() {
+        "Invalid" => true,
+        // Our own missing rights are an error of the installation, and not the entry's.
+        "Forbidden" => {
+            status.message.contains("quota")
+                || status.message.contains("LimitRange")
+                || status.message.contains("is forbidden: maximum")
+                || status.message.contains("is forbidden: minimum")
+                || status.message.contains("denied the request")
+                || status.message.contains("PriorityClass")
+        }
+        _ => false,
+    }
+}
+
+fn refusal(kind: &str, name: &str, status: &Status) -> Why {
+    let reason = match (status.reason.as_str(), kind) {
+        ("Forbidden", _) if status.message.contains("denied the request") => Reason::PolicyDenied,
+        ("Forbidden", _) => Reason::QuotaExceeded,
+        (_, "PersistentVolumeClaim") => Reason::PVCPending,
+        _ => Reason::Unschedulable,
+    };
+    Why::new(reason, format!("{kind} {name:?} is refused by the API server: {}", status.message))
+}
+
+fn gone_is_fine(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        // 409: another object of the same name, which the uid protects.
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        other => other,
+    }
+}
+
+async fn set_finalizers(context: &Context, entry: &ModelCacheEntry, finalizers: &[&str]) -> Result<(), kube::Error> {
+    let api = Api::<ModelCacheEntry>::namespaced(context.client.clone(), &entry.namespace().unwrap_or_default());
+    // The uid keeps an apply from creating an entry that is gone.
+    let patch = json!({
+        "apiVersion": ModelCacheEntry::api_version(&()),
+        "kind": ModelCacheEntry::kind(&()),
+        "metadata": { "name": entry.name_any(), "uid": entry.uid(), "finalizers": finalizers },
+    });
+    let how = PatchParams::apply(&format!("{FIELD_MANAGER}-finalizer")).force();
+    gone_is_fine(api.patch(&entry.name_any(), &how, &Patch::Apply(patch)).await.map(|_| ()))
+}
+
+async fn set_claim_owned(
+    context: &Context,
+    entry: &ModelCacheEntry,
+    name: &str,
+    uid: &str,
+    owned: bool,
+) -> Result<(), kube::Error> {
+    let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &entry.namespace().unwrap_or_default());
+    let owners: Vec<_> = entry.controller_owner_ref(&()).into_iter().filter(|_| owned).collect();
+    let patch = json!({ "metadata": { "uid": uid, "ownerReferences": owners } });
+    gone_is_fine(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ()))
+}
+
+/// Writes the status, when it differs from the one that was observed; true when it was written.
+pub(super) async fn status(
+    context: &Context,
+    entry: &ModelCacheEntry,
+    status: &ModelCacheEntryStatus,
+) -> Result<bool, kube::Error> {
+    let new = json!(status);
+    if entry.status.as_ref().is_some_and(|old| json!(old) == new) {
+        return Ok(false);
+    }
+    let api = Api::<ModelCacheEntry>::namespaced(context.client.clone(), &entry.namespace().unwrap_or_default());
+    let patch = json!({
+        "apiVersion": ModelCacheEntry::api_version(&()),
+        "kind": ModelCacheEntry::kind(&()),
+        "metadata": { "name": entry.name_any(), "uid": entry.uid() },
+        "status": new,
+    });
+    let how = PatchParams::apply(FIELD_MANAGER).force();
+    let written = api.patch_status(&entry.name_any(), &how, &Patch::Apply(patch)).await.map(|_| ());
+    gone_is_fine(written).map(|()| true)
+}
+
+/// Tells people; an event that cannot be written is logged and lost.
+pub(super) async fn notice(context: &Context, entry: &ModelCacheEntry, notice: &Notice) {
+    let event = Event {
+        type_: if notice.warning { EventType::Warning } else { EventType::Normal },
+        reason: notice.reason.clone(),
+        note: Some(shorten(&notice.message, NOTE_MAX_BYTES)),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = context.recorder.publish(&event, &entry.object_ref(&())).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "an event was not written");
+    }
+}
+
+/// Creates or replaces the Lease; a conflict means that another was faster.
+pub(super) async fn put_lease(api: &Api<Lease>, name: &str, lease: &Lease) -> Result<(), kube::Error> {
+    if lease.metadata.resource_version.is_none() {
+        return api.create(&PostParams::default(), lease).await.map(|_| ());
+    }
+    replace_lease(api, name, lease).await
+}
+
+/// Replaces the Lease at the version that was read.
+pub(super) async fn replace_lease(api: &Api<Lease>, name: &str, lease: &Lease) -> Result<(), kube::Error> {
+    api.replace(name, &PostParams::default(), lease).await.map(|_| ())
+}
