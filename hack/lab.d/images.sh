@@ -49,6 +49,7 @@ shell_image() {
   done
   printf 'root:x:0:0:root:/root:/bin/sh\nnonroot:x:65532:65532:nonroot:/tmp:/bin/sh\n' >"$root/etc/passwd"
   printf 'root:x:0:\nnonroot:x:65532:\n' >"$root/etc/group"
+  printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
   image_tar "$root" "$1" "$LAB_SHELL_IMAGE" "$(elf_arch "$root/bin/busybox")" \
     '{"Cmd":["/bin/sh"],"Env":["PATH=/bin"],"User":"65532:65532"}'
 }

@@ -6,7 +6,7 @@
 image_tar() {
   local rootfs=$1 out=$2 name=$3 arch=$4 config=$5 work layer digest
   work=$(mktemp -d)
-  deterministic_tar "$rootfs" "$work/layer.tar"
+  deterministic_tar "$rootfs" "$work/layer.tar" .
   layer=$(sha256sum "$work/layer.tar" | cut -d' ' -f1)
   printf '{"architecture":"%s","os":"linux","created":"1970-01-01T00:00:00Z","config":%s,"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
     "$arch" "$config" "$layer" >"$work/config"
@@ -14,15 +14,18 @@ image_tar() {
   mv "$work/config" "$work/$digest.json"
   printf '[{"Config":"%s.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$digest" "$name" >"$work/manifest.json"
   # Why by rename: a reader never meets half an image.
-  tar -C "$work" -cf "$out.tmp.$$" manifest.json "$digest.json" layer.tar && mv "$out.tmp.$$" "$out"
+  deterministic_tar "$work" "$out.tmp.$$" manifest.json "$digest.json" layer.tar && mv "$out.tmp.$$" "$out"
   rm -rf "$work"
 }
 
+# deterministic_tar FOLDER OUT NAME...
 deterministic_tar() {
-  tar -C "$1" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$2" .
+  local folder=$1 out=$2
+  shift 2
+  tar -C "$folder" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$out" "$@"
 }
 
-# machine_arch FILE: the architecture of an ELF file in the words of image formats, from its e_machine field.
+# elf_arch FILE: the architecture of an ELF file in the words of image formats, from its e_machine field.
 elf_arch() {
   case $(od -An -tu2 -j18 -N2 "$1" | tr -d ' ') in
     62) echo amd64 ;;

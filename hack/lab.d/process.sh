@@ -3,10 +3,16 @@
 
 pid_of() {
   local pid
-  pid=$(cat "$LAB_PIDS/$1" 2>/dev/null) && [ -n "$pid" ] && is_ours "$pid" && [ "$(process_state "$pid")" != Z ] && printf '%s' "$pid"
+  pid=$(cat "$LAB_PIDS/$1" 2>/dev/null) && [ -n "$pid" ] && is_ours "$pid" && ! ended "$pid" && printf '%s' "$pid"
 }
 
-process_state() { sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null; }
+# Why the threads: a process shows as a zombie while its last threads still hold its ports; and it stays one after them
+# where process 1 collects no children.
+ended() {
+  local state
+  state=$(sed -n 's/^State:\t\(.\).*/\1/p; s/^Threads:\t//p' "/proc/$1/status" 2>/dev/null | tr '\n' ' ')
+  [ -z "$state" ] || [ "$state" = "Z 1 " ]
+}
 
 running() { pid_of "$1" >/dev/null; }
 
@@ -55,7 +61,7 @@ kill_component() {
   known_component "$1"
   pid=$(pid_of "$1") || { say "$1 is not running"; return 0; }
   kill -KILL "$pid"
-  wait_until 10 "$1 to end" not_running "$1"
+  wait_until 10 "$1 to end" ended "$pid"
 }
 
 # A polite stop first, as a node's service manager does it.
@@ -64,7 +70,8 @@ restart_component() {
   known_component "$1"
   if pid=$(pid_of "$1"); then
     kill -TERM "$pid"
-    wait_until 10 "$1 to end by itself" not_running "$1" || kill_component "$1"
+    # Why so short: the API server would wait up to a minute for its clients' connections.
+    wait_until 3 "$1 to end by itself, so it is killed" ended "$pid" || kill_component "$1"
   fi
   start_component "$1"
 }

@@ -6,7 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a Hub is and how to log in. The connection named `default` serves the entries of its namespace that name none.
-#[allow(unreachable_pub, reason = "the derive repeats the struct inside a function")]
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "modelcache.dev",

@@ -9,7 +9,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One model at one revision in one volume.
-#[allow(unreachable_pub, reason = "the derive repeats the struct inside a function")]
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "modelcache.dev",
