@@ -98,6 +98,7 @@ tear_down() {
   remove_cgroups
   # shellcheck disable=SC2086 # a list of generated names without spaces
   rm -f $sockets "$LAB_OWNER"
+  rmdir /run/containerd/s /run/containerd 2>/dev/null || true
   rm -rf --one-file-system "$LAB_STATE"
 }
 

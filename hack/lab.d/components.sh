@@ -28,7 +28,8 @@ argv_apiserver() {
     --audit-policy-file "$LAB_ETC/audit.yaml" --audit-log-path "$LAB_AUDIT_LOG" --audit-log-maxsize 500 --audit-log-maxbackup 1
     # Why blocking: a line is in the file before its request is answered, so a test need not wait for it.
     --audit-log-mode blocking
-    # Why: with the 300 s of a real cluster, no test of a dead node would end in time.
+    # Why: with the 300 s of a real cluster, no test of a dead node would end in time. (When every node is dead, as when
+    # the only one is, Kubernetes evicts nothing; such a test needs a second node, which kwok can play.)
     --default-not-ready-toleration-seconds 15 --default-unreachable-toleration-seconds 15)
 }
 ready_apiserver() { lab_kubectl get --raw /readyz; }
