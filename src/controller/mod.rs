@@ -6,5 +6,7 @@
 
 pub mod build;
 pub mod config;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod plan;
 pub mod shell;

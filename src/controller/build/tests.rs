@@ -1,1 +1,85 @@
+//! The whole objects, as they are sent.
 
+use crate::api::connection::{CaBundleKind, CaBundleRef, HubConnectionSpec, ProxySpec, SecretKeyRef};
+use crate::api::{HubConnection, ModelCacheEntry};
+use crate::controller::build;
+use crate::controller::fixture::{observed, own_claim, shared_claim};
+use crate::controller::plan::{ConnectionSight, Observed, Wanted};
+
+fn wanted(observed: &Observed) -> Wanted {
+    Wanted::of(observed).unwrap()
+}
+
+#[test]
+fn the_claim_of_an_entry() {
+    let world = own_claim();
+    insta::assert_yaml_snapshot!(build::claim(&world, &wanted(&world)));
+}
+
+#[test]
+fn the_job_of_a_plain_entry() {
+    let world = own_claim();
+    insta::assert_yaml_snapshot!(build::download_job(&world, &wanted(&world)));
+}
+
+#[test]
+fn the_job_of_an_entry_with_everything() {
+    let mut world = observed(
+        "{repo: org/model, revision: v1, files: {weights: Safetensors, include: ['*.json'], exclude: ['a/*']}, \
+         storage: {claimName: shared, subPath: cache}, job: {nodeSelector: {disk: ssd}, priorityClassName: low, \
+         serviceAccountName: worker, labels: {team: a}, annotations: {note: b}, activeDeadlineSeconds: 60, \
+         imagePullSecrets: [{name: pull}], tolerations: [{key: gpu, operator: Exists}], \
+         securityContext: {runAsUser: 1000, runAsGroup: 2000, fsGroup: 3000, fsGroupChangePolicy: Always, supplementalGroups: [4]}, \
+         resources: {limits: {memory: 1Gi}}}}",
+    );
+    let mut connection = HubConnection::new(
+        "corp",
+        HubConnectionSpec {
+            endpoint: Some("https://corp.example/hub".into()),
+            token_secret_ref: Some(SecretKeyRef { name: "hub".into(), key: "tok".into() }),
+            ca_bundle_ref: Some(CaBundleRef { kind: CaBundleKind::ConfigMap, name: "ca".into(), key: "pem".into() }),
+            proxy: Some(ProxySpec { https: Some("http://proxy:3128".into()), ..ProxySpec::default() }),
+        },
+    );
+    connection.metadata.namespace = Some("team-a".into());
+    world.connection = ConnectionSight::Found(Box::new(connection));
+    insta::assert_yaml_snapshot!(build::download_job(&world, &wanted(&world)));
+}
+
+#[test]
+fn the_job_that_removes_files() {
+    insta::assert_yaml_snapshot!(build::delete_job(&shared_claim()));
+}
+
+#[test]
+fn the_operators_token_stays_with_the_operators_hub() {
+    let mut world = shared_claim();
+    world.config.token_secret = Some(SecretKeyRef { name: "default-token".into(), key: "token".into() });
+    assert!(wanted(&world).hub.token.is_some());
+    let other =
+        HubConnectionSpec { endpoint: Some("https://elsewhere.example".into()), ..HubConnectionSpec::default() };
+    world.connection = ConnectionSight::Found(Box::new(HubConnection::new("default", other)));
+    assert_eq!(wanted(&world).hub.token, None);
+}
+
+#[test]
+fn names_fit_where_they_are_used() {
+    let mut world = own_claim();
+    world.entry = ModelCacheEntry { metadata: world.entry.metadata.clone(), ..world.entry };
+    world.entry.metadata.name = Some(format!("{}-x", "a".repeat(200)));
+    let job = build::download_job(&world, &wanted(&world));
+    assert!(job.metadata.name.unwrap().len() <= 63 - 6, "the Pod's name adds six characters");
+    assert!(job.metadata.labels.unwrap().values().all(|value| value.len() <= 63));
+}
+
+#[test]
+fn two_entries_for_one_repo_in_one_volume_are_one_writer() {
+    let writer = |spec: &str| {
+        let world = observed(spec);
+        build::download_job(&world, &wanted(&world)).metadata.labels.unwrap()[crate::api::label::WRITER].clone()
+    };
+    let first = writer("{repo: org/model, storage: {claimName: shared}}");
+    assert_eq!(first, writer("{repo: org/model, revision: v1, storage: {claimName: shared}}"));
+    assert_ne!(first, writer("{repo: org/other, storage: {claimName: shared}}"));
+    assert_ne!(first, writer("{repo: org/model, storage: {claimName: shared, subPath: x}}"));
+}

@@ -1,0 +1,82 @@
+use super::*;
+use crate::api::{Phase, annotation};
+use crate::controller::fixture::{own_claim, shared_claim};
+use crate::controller::plan::Peer;
+use crate::ident::Reason;
+
+/// A shared claim with a finished model in it.
+fn ready() -> Observed {
+    let (_, world) = round(shared_claim());
+    let (_, world) = round(world.succeeded());
+    round(world.forgotten()).1
+}
+
+#[test]
+fn an_own_claim_goes_by_its_owner() {
+    let (_, world) = round(own_claim());
+    assert_eq!(kinds(&decide(&world.deleted())), [""; 0]);
+}
+
+#[test]
+fn files_in_a_shared_claim_are_removed_by_a_job() {
+    let (plan, world) = round(ready().deleted());
+    assert_eq!((kinds(&plan), plan.status.phase), (vec!["CreateJob"], Some(Phase::Deleting)));
+    let (plan, world) = round(world.running());
+    assert_eq!(kinds(&plan), [""; 0]);
+    let done = crate::format::outcome::Done { path: None, commit: None, manifest: None, bytes_fetched: 0 };
+    let (plan, _) = round(world.says(crate::format::outcome::Say::Done(done)).ended(0));
+    assert_eq!(kinds(&plan), ["RemoveFinalizer"]);
+}
+
+#[test]
+fn the_work_is_stopped_before_files_are_removed() {
+    let (_, world) = round(shared_claim());
+    let (plan, world) = round(world.running().deleted());
+    assert_eq!(kinds(&plan), ["DeleteJob"]);
+    assert_eq!(kinds(&decide(&world)), [""; 0], "the Pod still runs");
+    assert_eq!(kinds(&decide(&world.forgotten())), ["CreateJob"]);
+}
+
+#[test]
+fn a_failed_removal_is_tried_again_and_says_how_to_get_out() {
+    let (_, world) = round(ready().deleted());
+    let (plan, world) = round(world.failed(Reason::VolumeReadOnly, None));
+    assert_eq!((plan.status.phase, kinds(&plan)), (Some(Phase::Deleting), vec![]));
+    let blocked =
+        plan.status.conditions.iter().find(|condition| condition.type_ == condition::DELETION_BLOCKED).unwrap();
+    assert_eq!((blocked.status.as_str(), blocked.reason.as_str()), ("True", "VolumeReadOnly"));
+    assert!(blocked.message.contains(annotation::FORCE_DELETE));
+    let world = world.forgotten();
+    assert_eq!(kinds(&decide(&world.clone().later(1))), [""; 0]);
+    assert_eq!(kinds(&decide(&world.clone().later(60))), ["DeleteJob", "CreateJob"]);
+    let plan = decide(&world.annotated(annotation::FORCE_DELETE, "true"));
+    assert_eq!((kinds(&plan), plan.notices[0].reason.as_str()), (vec!["RemoveFinalizer"], "FilesLeftBehind"));
+}
+
+#[test]
+fn nothing_is_asked_of_a_claim_or_namespace_that_is_gone() {
+    let mut world = ready().deleted();
+    world.claim = None;
+    assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
+    let mut world = ready().deleted();
+    world.namespace_terminating = true;
+    assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
+}
+
+#[test]
+fn an_entry_that_never_wrote_leaves_at_once() {
+    assert_eq!(kinds(&decide(&shared_claim().deleted())), ["RemoveFinalizer"]);
+}
+
+#[test]
+fn retain_and_a_living_twin_keep_the_files() {
+    let mut world = ready().deleted();
+    world.entry.spec.reclaim_policy = Some(crate::api::entry::ReclaimPolicy::Retain);
+    assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
+    let mut world = ready().deleted();
+    let twin = |deleting| vec![Peer { name: "twin".into(), key: "hf@org/model".into(), older: false, deleting }];
+    world.peers = twin(false);
+    assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
+    world.peers = twin(true);
+    assert_eq!(kinds(&decide(&world)), ["CreateJob"], "two that go must not each leave it to the other");
+}

@@ -1,0 +1,40 @@
+//! What is decided, told as stories: a world, a plan, the world after it.
+
+mod deletion;
+mod lifecycle;
+mod trouble;
+
+use super::{Action, Observed, Plan, decide};
+use crate::api::condition;
+
+/// One round: the plan, and the world after it.
+fn round(observed: Observed) -> (Plan, Observed) {
+    let plan = decide(&observed);
+    let after = observed.after(&plan);
+    (plan, after)
+}
+
+fn kinds(plan: &Plan) -> Vec<&'static str> {
+    let kind = |action: &Action| match action {
+        Action::AddFinalizer => "AddFinalizer",
+        Action::RemoveFinalizer => "RemoveFinalizer",
+        Action::CreateClaim(_) => "CreateClaim",
+        Action::SetClaimOwned { .. } => "SetClaimOwned",
+        Action::CreateConfigMap(_) => "CreateConfigMap",
+        Action::CreateJob(_) => "CreateJob",
+        Action::DeleteJob { .. } => "DeleteJob",
+    };
+    plan.actions.iter().map(kind).collect()
+}
+
+fn ready_reason(plan: &Plan) -> &str {
+    &plan.status.conditions.iter().find(|condition| condition.type_ == condition::READY).unwrap().reason
+}
+
+fn created_job(plan: &Plan) -> String {
+    let job = plan.actions.iter().find_map(|action| match action {
+        Action::CreateJob(job) => job.metadata.name.clone(),
+        _ => None,
+    });
+    job.expect("a Job is created")
+}

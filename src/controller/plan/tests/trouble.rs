@@ -1,0 +1,197 @@
+use super::*;
+use crate::api::Phase;
+use crate::controller::fixture::{claim, own_claim, shared_claim, worker};
+use crate::controller::plan::{Obstacle, Warning, Why, obstructed};
+use crate::ident::Reason;
+use serde_json::json;
+
+fn at_work() -> Observed {
+    round(own_claim()).1
+}
+
+fn warned(mut world: Observed, kind: &str, message: &str) -> Observed {
+    world.warnings = vec![Warning { kind: kind.into(), reason: "Any".into(), message: message.into() }];
+    world
+}
+
+fn waiting(reason: &str) -> serde_json::Value {
+    json!({"phase": "Pending", "containerStatuses": [worker(&json!({"waiting": {"reason": reason, "message": "said so"}}))]})
+}
+
+fn unschedulable() -> serde_json::Value {
+    json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]})
+}
+
+#[track_caller]
+fn assert_waits(world: &Observed, reason: Reason, text: &str) {
+    let plan = decide(world);
+    assert_eq!(ready_reason(&plan), reason.as_str());
+    let message = &plan.notices[0].message;
+    assert!(message.contains(text), "{message:?} does not contain {text:?}");
+    assert_eq!(kinds(&plan), [""; 0]);
+    assert!(plan.again.is_some(), "it is looked at again");
+}
+
+#[test]
+fn a_claim_that_does_not_exist() {
+    let mut world = shared_claim();
+    world.claim = None;
+    assert_waits(&world, Reason::PVCPending, "claim \"shared\" does not exist");
+}
+
+#[test]
+fn a_claim_that_goes_away() {
+    let mut world = shared_claim();
+    world.claim.as_mut().unwrap().metadata.deletion_timestamp = world.entry.metadata.creation_timestamp.clone();
+    assert_waits(&world, Reason::PVCPending, "is being deleted");
+}
+
+#[test]
+fn a_claim_that_lost_its_volume() {
+    let mut world = shared_claim();
+    world.claim = Some(claim("shared", "Lost"));
+    assert_waits(&world, Reason::PVCPending, "lost its volume");
+}
+
+#[test]
+fn a_missing_storage_class() {
+    let mut world = at_work().with_pod(&unschedulable());
+    world.claim = Some(claim("bert", "Pending"));
+    world.storage_class_missing = true;
+    assert_waits(&world, Reason::StorageClassNotFound, "\"fast\", which does not exist");
+}
+
+#[test]
+fn a_claim_that_never_binds_says_what_the_cluster_says() {
+    let mut world =
+        warned(at_work().with_pod(&unschedulable()), "PersistentVolumeClaim", "no persistent volumes available");
+    world.claim = Some(claim("bert", "Pending"));
+    assert_waits(&world, Reason::PVCPending, "no persistent volumes available");
+}
+
+#[test]
+fn no_node_takes_the_worker() {
+    assert_waits(&at_work().with_pod(&unschedulable()), Reason::Unschedulable, "0/1 nodes");
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled() {
+    for word in ["ErrImagePull", "ImagePullBackOff", "InvalidImageName"] {
+        assert_waits(&at_work().with_pod(&waiting(word)), Reason::ImagePullFailed, "registry.example/modelcache:1");
+    }
+}
+
+#[test]
+fn volumes_that_cannot_be_mounted() {
+    let world = warned(at_work().with_pod(&waiting("ContainerCreating")), "Pod", "MountVolume.SetUp failed");
+    assert_waits(&world, Reason::PVCPending, "MountVolume.SetUp failed");
+}
+
+#[test]
+fn a_pod_that_a_quota_forbids() {
+    assert_waits(
+        &warned(at_work(), "Job", "pods \"x\" is forbidden: exceeded quota: q"),
+        Reason::QuotaExceeded,
+        "exceeded quota",
+    );
+    assert_waits(&warned(at_work(), "Job", "violates PodSecurity \"restricted\""), Reason::PolicyDenied, "PodSecurity");
+}
+
+#[test]
+fn an_obstacle_to_creation_is_waited_for() {
+    let plan = obstructed(&own_claim(), &Obstacle::Denied(Why::new(Reason::QuotaExceeded, "exceeded quota")));
+    assert_eq!((plan.status.phase, ready_reason(&plan)), (Some(Phase::Pending), "QuotaExceeded"));
+    let plan = obstructed(&own_claim(), &Obstacle::Busy("Job other".into()));
+    assert_eq!(plan.status.phase, Some(Phase::Queued));
+    assert!(plan.again.is_some());
+}
+
+#[track_caller]
+fn assert_fails(world: Observed, reason: Reason, phase: Phase, text: &str) {
+    let (plan, _) = round(world);
+    assert_eq!((ready_reason(&plan), plan.status.phase), (reason.as_str(), Some(phase)));
+    let attempts = plan.status.attempts.as_ref().unwrap();
+    assert_eq!(attempts.last_reason.as_deref(), Some(reason.as_str()));
+    let message = attempts.last_message.as_deref().unwrap();
+    assert!(message.contains(text), "{message:?} does not contain {text:?}");
+}
+
+fn terminated(state: &serde_json::Value) -> serde_json::Value {
+    json!({"phase": "Failed", "containerStatuses": [worker(&json!({"terminated": state}))]})
+}
+
+#[test]
+fn a_worker_that_ran_out_of_memory() {
+    let status = terminated(&json!({"exitCode": 137, "reason": "OOMKilled"}));
+    assert_fails(at_work().with_pod(&status), Reason::OOMKilled, Phase::Retrying, "512Mi");
+}
+
+#[test]
+fn a_worker_that_was_killed() {
+    assert_fails(at_work().ended(137), Reason::Interrupted, Phase::Retrying, "137");
+}
+
+#[test]
+fn a_worker_of_another_version() {
+    assert_fails(at_work().ended(2), Reason::UnsupportedVersion, Phase::Failed, "another version");
+}
+
+#[test]
+fn the_termination_message_speaks_when_the_log_is_lost() {
+    let line = json!({"nonce": "word", "type": "failed", "reason": "GatedModel", "message": "accept the licence"});
+    let status = terminated(&json!({"exitCode": 3, "message": line.to_string()}));
+    assert_fails(at_work().with_pod(&status), Reason::GatedModel, Phase::Failed, "accept the licence");
+}
+
+#[test]
+fn an_evicted_worker_is_replaced_within_the_attempt() {
+    let status = json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory"});
+    assert_waits(&at_work().with_pod(&status), Reason::Evicted, "low on resource");
+    assert_fails(
+        at_work().with_pod(&status).job_condition("Failed", "BackoffLimitExceeded"),
+        Reason::Evicted,
+        Phase::Retrying,
+        "low on resource",
+    );
+}
+
+#[test]
+fn a_node_that_was_lost() {
+    let condition =
+        json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "taint"});
+    let status = json!({"phase": "Failed", "conditions": [condition]});
+    assert_waits(&at_work().with_pod(&status), Reason::NodeLost, "taint");
+}
+
+#[test]
+fn a_job_past_its_deadline() {
+    assert_fails(
+        at_work().job_condition("Failed", "DeadlineExceeded"),
+        Reason::DeadlineExceeded,
+        Phase::Retrying,
+        "activeDeadlineSeconds",
+    );
+}
+
+#[test]
+fn a_pod_that_somebody_deleted() {
+    assert_fails(
+        at_work().job_condition("Failed", "BackoffLimitExceeded"),
+        Reason::Interrupted,
+        Phase::Retrying,
+        "went away",
+    );
+}
+
+#[test]
+fn a_job_that_succeeded_while_nobody_looked() {
+    let (plan, _) = round(at_work().job_condition("Complete", "CompletionsReached"));
+    assert_eq!(plan.status.phase, Some(Phase::Retrying));
+    assert_eq!(plan.again, Some(std::time::Duration::ZERO));
+}
+
+#[test]
+fn the_hubs_pause_is_kept() {
+    let (plan, _) = round(at_work().failed(Reason::RateLimited, Some(300)));
+    assert!(plan.again.unwrap().as_secs() >= 300);
+}
