@@ -12,7 +12,11 @@ foreign_lab() {
 lab_up() {
   local began=$SECONDS owner
   ! owner=$(foreign_lab) || die "another lab is running on this machine, with its state in $owner"
-  ! healthy || { say "already up"; return; }
+  if healthy; then
+    say "already up"
+    [ "$(readlink "$LAB_STATE/bin")" = "$(tools_dir)" ] || say "it runs other versions than this checkout's: 'hack/lab down' first to change that"
+    return
+  fi
   if [ ! -f "$LAB_STATE/prepared" ] || [ -z "$(lab_pids)" ]; then
     tear_down
     prepare

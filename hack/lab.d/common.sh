@@ -64,6 +64,6 @@ wait_until() {
   shift 2
   until "$@" >/dev/null 2>&1; do
     [ "$SECONDS" -lt "$deadline" ] || { say "timed out waiting for $what"; return 1; }
-    sleep 0.1
+    sleep 0.05
   done
 }

@@ -16,8 +16,6 @@ ended() {
 
 running() { pid_of "$1" >/dev/null; }
 
-not_running() { ! running "$1"; }
-
 known_component() {
   local name
   for name in $LAB_DAEMONS; do [ "$name" != "$1" ] || return 0; done
@@ -29,19 +27,20 @@ known_component() {
 spawn() {
   local name=$1 argv=()
   ! running "$name" || return 0
+  rm -f "$LAB_PIDS/$name"
   "argv_${name//-/_}"
   # shellcheck disable=SC2016 # expanded by the new process
   setsid bash -c 'echo $$ >"$1"; echo $$ >"$2"; shift 2; exec "$@"' spawn "$(cgroup_home)/daemons/cgroup.procs" "$LAB_PIDS/$name" \
     env -i HOME="$LAB_STATE" PATH="$LAB_BIN:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" "${argv[@]}" \
     </dev/null >>"$LAB_LOGS/$name.log" 2>&1 9>&- &
+  wait_until 20 "$name to have a process id" test -s "$LAB_PIDS/$name"
 }
 
 # await NAME: until it answers, or it has died, or the time is over; then its log says why.
 await() {
   local name=$1 deadline=$((SECONDS + 60))
   until "ready_${name//-/_}" >/dev/null 2>&1; do
-    # Why the delay: the process has not written its id in its first moments.
-    if [ "$SECONDS" -ge "$deadline" ] || { not_running "$name" && sleep 0.3 && not_running "$name"; }; then
+    if [ "$SECONDS" -ge "$deadline" ] || ! running "$name"; then
       say "$name does not answer; the last lines of $LAB_LOGS/$name.log:"
       tail -n 30 "$LAB_LOGS/$name.log" >&2
       return 1
