@@ -1,0 +1,232 @@
+//! The rules that the API server itself enforces: every one refuses its bad object, and lets good ones pass.
+//!
+//! Needs a real API server in `KUBECONFIG` (`make test` starts one); installs the CRDs of this source tree.
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
+use kube::runtime::{conditions, wait::await_condition};
+use kube::{Api, Client, CustomResourceExt};
+use modelcache::api::{HubConnection, ModelCacheEntry, crds};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+/// A client, with the CRDs installed and a namespace for the test.
+struct Server {
+    client: Client,
+    namespace: String,
+}
+
+static INSTALLED: OnceCell<()> = OnceCell::const_new();
+
+impl Server {
+    async fn with_namespace(name: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::try_default().await.expect("a cluster in KUBECONFIG: `hack/lab up` starts one, `make test` does so by itself");
+        INSTALLED.get_or_init(|| install(client.clone())).await;
+        let namespaces = Api::<Namespace>::all(client.clone());
+        let namespace = format!("{name}-{}", std::process::id());
+        let object = Namespace { metadata: ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() }, ..Namespace::default() };
+        namespaces.create(&PostParams::default(), &object).await.unwrap();
+        Self { client, namespace }
+    }
+
+    fn api(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, resource)
+    }
+
+    fn entries(&self) -> Api<DynamicObject> {
+        self.api(&ModelCacheEntry::api_resource())
+    }
+
+    async fn end(self) {
+        Api::<Namespace>::all(self.client).delete(&self.namespace, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// What the API server says to an entry with this spec, without keeping it.
+    async fn try_entry(&self, spec: Value) -> Result<DynamicObject, kube::Error> {
+        let how = PostParams { dry_run: true, ..PostParams::default() };
+        self.entries().create(&how, &entry("try", spec)).await
+    }
+}
+
+async fn install(client: Client) {
+    let api = Api::<CustomResourceDefinition>::all(client);
+    for crd in crds() {
+        let name = crd.metadata.name.clone().unwrap();
+        let how = PatchParams::apply("modelcache-test").force();
+        api.patch(&name, &how, &Patch::Apply(&crd)).await.expect("the API server takes the CRD");
+        await_condition(api.clone(), &name, conditions::is_crd_established()).await.unwrap();
+    }
+}
+
+fn entry(name: &str, spec: Value) -> DynamicObject {
+    let mut object = DynamicObject::new(name, &ModelCacheEntry::api_resource());
+    object.data = json!({ "spec": spec });
+    object
+}
+
+/// A spec that is taken, with these fields put over it; null takes a field out.
+fn spec_with(over: Value) -> Value {
+    let mut spec = json!({"repo": "org/model", "storage": {"claimName": "models"}});
+    for (key, value) in over.as_object().unwrap() {
+        if value.is_null() {
+            spec.as_object_mut().unwrap().remove(key);
+        } else {
+            spec[key] = value.clone();
+        }
+    }
+    spec
+}
+
+fn refusal(result: Result<DynamicObject, kube::Error>, case: &str) -> String {
+    match result {
+        Ok(_) => panic!("{case}: the API server took it"),
+        Err(kube::Error::Api(status)) => status.message.clone(),
+        Err(error) => panic!("{case}: {error}"),
+    }
+}
+
+#[tokio::test]
+async fn good_entries_are_taken() {
+    let server = Server::with_namespace("good").await;
+    let template = json!({"volumeClaimTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "20Gi"}}}}});
+    for over in [
+        json!({}),
+        json!({"repo": "gpt2"}),
+        json!({"revision": "refs/pr/1"}),
+        json!({"revision": "7dbbc90392e2f80f3d3c277d6e90027e55de9125"}),
+        json!({"storage": template}),
+        json!({"storage": {"claimName": "models", "subPath": "team/a"}}),
+        json!({"source": {"hub": {"connectionRef": {"name": "corp"}}}}),
+        json!({"files": {"weights": "Safetensors", "include": ["*.json"], "exclude": ["onnx/"]}}),
+        json!({"update": {"policy": "Pinned"}, "reclaimPolicy": "Retain", "suspend": true}),
+        json!({"job": {"nodeSelector": {"a": "b"}, "activeDeadlineSeconds": 60, "securityContext": {"runAsUser": 1000, "fsGroupChangePolicy": "Always"},
+                       "resources": {"limits": {"memory": "1Gi"}}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}}),
+    ] {
+        let taken = server.try_entry(spec_with(over.clone())).await;
+        assert!(taken.is_ok(), "{over}: {}", taken.unwrap_err());
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn bad_entries_are_refused_with_the_reason() {
+    let server = Server::with_namespace("bad").await;
+    let unsized_template = json!({"volumeClaimTemplate": {"spec": {}}});
+    let sized = |size: &str| json!({"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": size}}}}});
+    for (over, message) in [
+        (json!({"repo": null}), "spec.repo is required"),
+        (json!({"repo": "org/a--b"}), "must not hold `--`"),
+        (json!({"repo": "org/a..b"}), "must not hold `--` or `..`"),
+        (json!({"repo": "org/a.git"}), "end with `.git`"),
+        (json!({"repo": "a/b/c"}), "spec.repo"),
+        (json!({"repo": "../b"}), "spec.repo"),
+        (json!({"repo": "org/my model"}), "spec.repo"),
+        (json!({"repo": "o".repeat(97)}), "spec.repo"),
+        (json!({"revision": "a..b"}), "not a name that git allows"),
+        (json!({"revision": "a//b"}), "not a name that git allows"),
+        (json!({"revision": "main.lock"}), "not a name that git allows"),
+        (json!({"revision": "a b"}), "spec.revision"),
+        (json!({"revision": "-x"}), "spec.revision"),
+        (json!({"revision": ""}), "spec.revision"),
+        (json!({"source": {}}), "exactly one of hub, archive and upload"),
+        (json!({"source": {"hub": {}, "archive": {}}}), "exactly one of hub, archive and upload"),
+        (json!({"storage": {}}), "exactly one of claimName and volumeClaimTemplate"),
+        (json!({"storage": {"claimName": "a", "volumeClaimTemplate": {"spec": {}}}}), "exactly one of claimName and volumeClaimTemplate"),
+        (json!({"storage": {"claimName": "a", "subPath": "../b"}}), "subPath"),
+        (json!({"storage": {"claimName": "a", "subPath": "/b"}}), "subPath"),
+        (json!({"storage": sized("lots")}), "positive quantity"),
+        (json!({"storage": sized("0")}), "positive quantity"),
+        (json!({"files": {"weights": "safetensors"}}), "Unsupported value"),
+        (json!({"files": {"include": [""]}}), "include"),
+        (json!({"reclaimPolicy": "Recycle"}), "Unsupported value"),
+        (json!({"job": {"securityContext": {"runAsUser": 0}}}), "runAsUser"),
+        (json!({"job": {"activeDeadlineSeconds": 0}}), "activeDeadlineSeconds"),
+        // What has no behaviour yet is refused, and never silently ignored.
+        (json!({"source": {"archive": {"url": "https://files.example/a.tar"}}}), "spec.source.archive is not supported yet"),
+        (json!({"source": {"upload": {}}}), "spec.source.upload is not supported yet"),
+        (json!({"storage": null}), "spec.storage (a default storage) is not supported yet"),
+        (json!({"storage": unsized_template}), "(sizing) is not supported yet"),
+        (json!({"update": {"policy": "Track"}}), "spec.update.policy other than Pinned is not supported yet"),
+        (json!({"update": {"interval": "1h"}}), "spec.update.interval is not supported yet"),
+        (json!({"update": {"keep": 1}}), "spec.update.keep is not supported yet"),
+        (json!({"retention": {"pinned": true}}), "spec.retention is not supported yet"),
+    ] {
+        let said = refusal(server.try_entry(spec_with(over.clone())).await, &over.to_string());
+        assert!(said.contains(message), "{over}: {said:?} does not contain {message:?}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn what_names_the_model_and_its_place_is_immutable_and_the_rest_is_not() {
+    let server = Server::with_namespace("frozen").await;
+    let full = json!({"repo": "org/model", "revision": "v1", "source": {"hub": {}}, "files": {"weights": "All"}, "storage": {"claimName": "a"}});
+    let entries = server.entries();
+    entries.create(&PostParams::default(), &entry("full", full)).await.unwrap();
+    entries.create(&PostParams::default(), &entry("bare", spec_with(json!({})))).await.unwrap();
+    let change = async |name: &str, spec: Value| {
+        let how = PatchParams { dry_run: true, ..PatchParams::default() };
+        entries.patch(name, &how, &Patch::Merge(json!({ "spec": spec }))).await
+    };
+    for (name, spec, field) in [
+        ("full", json!({"repo": "org/other"}), "spec.repo"),
+        ("full", json!({"revision": "v2"}), "spec.revision"),
+        ("full", json!({"revision": null}), "spec.revision"),
+        ("full", json!({"source": null}), "spec.source"),
+        ("full", json!({"files": {"weights": "Auto"}}), "spec.files"),
+        ("full", json!({"files": null}), "spec.files"),
+        ("full", json!({"storage": {"claimName": "b"}}), "spec.storage"),
+        ("full", json!({"storage": {"subPath": "x"}}), "spec.storage"),
+        ("bare", json!({"revision": "v1"}), "spec.revision"),
+        ("bare", json!({"source": {"hub": {"connectionRef": {"name": "c"}}}}), "spec.source"),
+        ("bare", json!({"files": {"weights": "All"}}), "spec.files"),
+    ] {
+        let said = refusal(change(name, spec.clone()).await, &spec.to_string());
+        assert!(said.contains(&format!("{field} is immutable")), "{spec}: {said:?}");
+    }
+    for spec in [
+        json!({"reclaimPolicy": "Retain"}),
+        json!({"suspend": true}),
+        json!({"job": {"priorityClassName": "low"}}),
+        json!({"update": {"policy": "Pinned"}}),
+    ] {
+        assert!(change("full", spec.clone()).await.is_ok(), "{spec}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn bad_connections_are_refused() {
+    let server = Server::with_namespace("hubs").await;
+    let api = server.api(&HubConnection::api_resource());
+    let connect = async |spec: Value| {
+        let mut object = DynamicObject::new("try", &HubConnection::api_resource());
+        object.data = json!({ "spec": spec });
+        api.create(&PostParams { dry_run: true, ..PostParams::default() }, &object).await
+    };
+    for spec in [
+        json!({}),
+        json!({"endpoint": "https://hub.example:8443/mirror"}),
+        json!({"endpoint": "http://10.0.0.1:8080", "tokenSecretRef": {"name": "a", "key": "b"}}),
+        json!({"caBundleRef": {"kind": "Secret", "name": "a", "key": "b"}, "proxy": {"https": "http://proxy:3128", "noProxy": ".svc,10.0.0.0/8"}}),
+    ] {
+        let taken = connect(spec.clone()).await;
+        assert!(taken.is_ok(), "{spec}: {}", taken.unwrap_err());
+    }
+    for (spec, field) in [
+        (json!({"endpoint": "hub.example"}), "endpoint"),
+        (json!({"endpoint": "ftp://hub.example"}), "endpoint"),
+        (json!({"endpoint": "https://me:secret@hub.example"}), "endpoint"),
+        (json!({"endpoint": "https://hub.example/?a=b"}), "endpoint"),
+        (json!({"tokenSecretRef": {"name": "a"}}), "key"),
+        (json!({"caBundleRef": {"kind": "File", "name": "a", "key": "b"}}), "kind"),
+        (json!({"proxy": {"http": "proxy:3128"}}), "proxy"),
+    ] {
+        let said = refusal(connect(spec.clone()).await, &spec.to_string());
+        assert!(said.contains(field), "{spec}: {said:?}");
+    }
+    server.end().await;
+}
