@@ -57,14 +57,14 @@ shell_image() {
 # load_image TAR: imports it and waits until the kubelet's side of containerd knows it, which happens a moment later. The
 # sign of that is a record under the digest of the image's config, which the tar names.
 load_image() {
-  local tar=$1 names digest
+  local tar=$1 manifest digest
   [ -f "$tar" ] || die "no such file: $tar"
-  names=$(lab_ctr images import "$tar" | sed -n 's/^\([^ \t]*\)[ \t]*saved.*/\1/p')
-  [ -n "$names" ] || { say "no image in $tar"; return 1; }
-  for digest in $(tar -xOf "$tar" manifest.json | grep -o '"Config":"[^"]*"' | grep -o '[0-9a-f]\{64\}'); do
+  manifest=$(tar -xOf "$tar" manifest.json) || die "not an image in the format of 'docker save': $tar"
+  lab_ctr images import "$tar" >/dev/null || die "containerd refused $tar"
+  for digest in $(grep -o '"Config":"[^"]*"' <<<"$manifest" | grep -o '[0-9a-f]\{64\}'); do
     wait_until 20 "containerd to take up the image in $tar" image_exists "sha256:$digest" || return 1
   done
-  say "loaded" "$names"
+  say "loaded $(sed 's/.*"RepoTags":\[\([^]]*\)\].*/\1/' <<<"$manifest")"
 }
 
 image_exists() { lab_ctr images ls -q "name==$1" | grep -q .; }
