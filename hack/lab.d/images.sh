@@ -61,10 +61,11 @@ load_image() {
   [ -f "$tar" ] || die "no such file: $tar"
   manifest=$(tar -xOf "$tar" manifest.json) || die "not an image in the format of 'docker save': $tar"
   lab_ctr images import "$tar" >/dev/null || die "containerd refused $tar"
+  # shellcheck disable=SC2013 # digests have no spaces
   for digest in $(grep -o '"Config":"[^"]*"' <<<"$manifest" | grep -o '[0-9a-f]\{64\}'); do
     wait_until 20 "containerd to take up the image in $tar" image_exists "sha256:$digest" || return 1
   done
-  say "loaded $(sed 's/.*"RepoTags":\[\([^]]*\)\].*/\1/' <<<"$manifest")"
+  say "loaded $(grep -o '"RepoTags":\[[^]]*\]' <<<"$manifest" | cut -d: -f2-)"
 }
 
 image_exists() { lab_ctr images ls -q "name==$1" | grep -q .; }
