@@ -144,10 +144,10 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
         Standing::Running(progress) => {
             let progress = progress.unwrap_or_default();
             if progress.bytes_total == 0 {
-                draft.phase(Phase::Resolving, "Resolving", &format!("Job {name} asks the Hub for the list of files"));
+                draft.at_work(Phase::Resolving, "Resolving", &format!("Job {name} asks the Hub for the list of files"));
             } else {
                 draft.progress(&progress);
-                draft.phase(Phase::Downloading, "Downloading", &format!("Job {name} downloads; see status.progress"));
+                draft.at_work(Phase::Downloading, "Downloading", &format!("Job {name} downloads; see status.progress"));
             }
             Some(LISTEN_EVERY)
         }

@@ -49,7 +49,17 @@ impl Draft {
 
     /// A phase in which something is awaited or has failed.
     pub(super) fn trouble(&mut self, phase: Phase, why: &Why) -> &mut Self {
+        if is_about_storage(why.reason) {
+            self.condition(condition::STORAGE_READY, false, why.reason.as_str(), &why.message);
+        }
         self.phase(phase, why.reason.as_str(), &why.message)
+    }
+
+    /// The worker runs, so the claim is mounted; what it does is on its way.
+    pub(super) fn at_work(&mut self, phase: Phase, word: &str, message: &str) -> &mut Self {
+        self.condition(condition::STORAGE_READY, true, "Bound", "the claim is bound and mounted")
+            .condition(condition::TRANSFERRED, false, word, message)
+            .phase(phase, word, message)
     }
 
     /// Sets a condition; its time moves only when its status does.
@@ -143,7 +153,7 @@ impl Draft {
             self.display().progress = Some("100%".to_owned());
             self.display().size = Some(human_bytes(manifest.bytes));
         }
-        self.condition(condition::STORAGE_READY, true, "Bound", "the claim is bound and was written to")
+        self.condition(condition::STORAGE_READY, true, "Bound", "the claim is bound and mounted")
             .condition(condition::TRANSFERRED, true, "Complete", "every byte is on the volume")
             .condition(
                 condition::VERIFIED,
@@ -178,10 +188,6 @@ impl Draft {
         }
         let phase = if failed.reason.exit_code() == 1 { Phase::Retrying } else { Phase::Failed };
         let why = Why::new(failed.reason, failed.message.clone());
-        let storage = matches!(failed.reason, Reason::OutOfSpace | Reason::PermissionDenied | Reason::VolumeReadOnly);
-        if storage {
-            self.condition(condition::STORAGE_READY, false, why.reason.as_str(), &why.message);
-        }
         if failed.reason == Reason::ChecksumMismatch {
             self.condition(condition::VERIFIED, false, why.reason.as_str(), &why.message);
         }
@@ -211,6 +217,17 @@ impl Draft {
         }
         self
     }
+}
+
+fn is_about_storage(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::OutOfSpace
+            | Reason::PermissionDenied
+            | Reason::VolumeReadOnly
+            | Reason::PVCPending
+            | Reason::StorageClassNotFound
+    )
 }
 
 fn signed(number: u64) -> i64 {

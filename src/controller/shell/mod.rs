@@ -117,8 +117,13 @@ async fn control(client: Client, options: Options, stop: CancellationToken) {
         .graceful_shutdown_on(quiet)
         .run(reconcile::reconcile, reconcile::after_error, context)
         .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a round failed");
+            match result {
+                Ok(_) => {}
+                // Told by `reconcile::after_error` already, or nobody's loss: the object is gone.
+                Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a watch does not work and is started again; are the CRDs installed?")
+                }
             }
         })
         .await;
