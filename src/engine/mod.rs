@@ -1,1 +1,70 @@
-//! placeholder
+//! The work: download, verify, publish and delete models on a volume.
+//!
+//! This room turns a task into files, and is the same in a Job and on a laptop. Its pure parts (`select`, `plan`) decide,
+//! `volume` is the one place that writes to a volume, and `download` and `delete` put them together. It must not know
+//! Kubernetes, the command line, standard output or the environment.
+
+pub mod delete;
+pub mod download;
+mod entry;
+mod error;
+mod fetch;
+mod hash;
+pub mod plan;
+pub mod progress;
+mod publish;
+pub mod select;
+mod sink;
+pub mod volume;
+
+pub use error::EngineError;
+
+use crate::format::metadata::ModelMetadata;
+use crate::format::outcome::Done;
+use crate::format::task::{Task, Work};
+use crate::hub::{Limits, Login};
+use progress::Progress;
+use std::sync::Arc;
+
+/// What does not come with a task: how hard to try, and how many files at a time.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a Hub may take for what.
+    pub limits: Limits,
+    /// How many files are on their way at a time.
+    pub parallel_files: usize,
+    /// Whether the volume ignores case; probed when not given.
+    pub ignores_case: Option<bool>,
+    /// A token that is in no file, for where the task names none.
+    pub login: Option<Login>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { limits: Limits::default(), parallel_files: 8, ignores_case: None, login: None }
+    }
+}
+
+/// A task that was done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// What a worker's last line says.
+    pub done: Done,
+    /// The model's metadata; absent after a deletion.
+    pub metadata: Option<ModelMetadata>,
+}
+
+/// Does a task.
+pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> Result<Finished, EngineError> {
+    match &task.work {
+        Work::Download(download) => download::run(task, download, settings, progress).await,
+        Work::Delete(delete) => delete::run(task, delete).await,
+    }
+}
+
+/// Runs work that blocks (files, hashes) where it blocks nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| EngineError::Crashed)?
+}

@@ -1,1 +1,192 @@
-//! placeholder
+//! Where everything lies on a volume: layout version 1 (design 3), as paths relative to the cache's root.
+//!
+//! Pure names: nothing here opens a file. Who writes to a volume asks this module where.
+
+use super::task::{Download, FileChoice, Weights};
+use crate::ident::{Commit, EntryName, RepoId, Revision, Sha256};
+use serde::{Deserialize, Serialize};
+use sha2::Digest;
+use std::path::PathBuf;
+
+/// The version, as the layout file has it.
+pub const VERSION: &str = "1";
+/// A Hugging Face hub cache without `blobs/`.
+pub const HUB: &str = "hub";
+/// One folder an entry, exactly an archive's root.
+pub const ENTRIES: &str = "entries";
+/// One hub cache's `refs` an entry.
+pub const VIEWS: &str = "views";
+/// What only modelcache reads.
+pub const STATE: &str = ".modelcache";
+/// The model's link, or folder in an archive, in an entry's folder.
+pub const MODEL: &str = "model";
+/// The metadata in an entry's folder. The entry exists exactly when this file does.
+pub const METADATA: &str = "model_metadata.json";
+/// The list of files in an entry's folder.
+pub const SUMS: &str = "SHA256SUMS";
+/// The folder of references in a hub cache's repo and in a view.
+pub const REFS: &str = "refs";
+
+/// The file that holds [`VERSION`].
+pub fn version_file() -> PathBuf {
+    PathBuf::from(STATE).join("layout")
+}
+
+/// Where partial work lies.
+pub fn stagings() -> PathBuf {
+    PathBuf::from(STATE).join("staging")
+}
+
+/// The partial work of one plan.
+pub fn staging(id: &str) -> PathBuf {
+    stagings().join(id)
+}
+
+/// Where the records of sources lie.
+pub fn sources() -> PathBuf {
+    PathBuf::from(STATE).join("sources")
+}
+
+/// The record of one source.
+pub fn source(digest: &Sha256) -> PathBuf {
+    sources().join(digest.to_string())
+}
+
+/// The folder of a repo in the hub cache.
+pub fn repo(repo: &RepoId) -> PathBuf {
+    PathBuf::from(HUB).join(format!("models--{}", repo.as_str().replace('/', "--")))
+}
+
+/// The snapshots of a repo.
+pub fn snapshots(of: &RepoId) -> PathBuf {
+    repo(of).join("snapshots")
+}
+
+/// One snapshot of a repo.
+pub fn snapshot(of: &RepoId, commit: &Commit) -> PathBuf {
+    snapshots(of).join(commit.to_string())
+}
+
+/// The references of a repo.
+pub fn references(of: &RepoId) -> PathBuf {
+    repo(of).join(REFS)
+}
+
+/// One reference of a repo.
+pub fn reference(of: &RepoId, revision: &Revision) -> PathBuf {
+    references(of).join(revision.as_str())
+}
+
+/// An entry's folder.
+pub fn entry(name: &EntryName) -> PathBuf {
+    PathBuf::from(ENTRIES).join(name.as_str())
+}
+
+/// An entry's view.
+pub fn view(name: &EntryName) -> PathBuf {
+    PathBuf::from(VIEWS).join(name.as_str())
+}
+
+/// Where an entry's `model` link points: from the entry's folder to the snapshot.
+pub fn model_link(repo: &RepoId, commit: &Commit) -> PathBuf {
+    PathBuf::from("../..").join(snapshot(repo, commit))
+}
+
+/// The canonical description of where a model comes from: two tasks with the same one need not be done twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// From a Hub.
+    Hub {
+        /// The Hub's address.
+        endpoint: String,
+        /// The model's key, which holds the revision that was asked for.
+        key: String,
+        /// The choice of weights.
+        weights: Weights,
+        /// The choice of files.
+        include: Vec<String>,
+        /// The choice of files.
+        exclude: Vec<String>,
+    },
+}
+
+impl Source {
+    /// The source of a download. Who asked, tokens and proxies do not change what arrives.
+    pub fn of_download(download: &Download) -> Self {
+        let FileChoice { weights, include, exclude } = &download.files;
+        let tidy = |globs: &[String]| {
+            let mut globs = globs.to_vec();
+            globs.sort_unstable();
+            globs.dedup();
+            globs
+        };
+        Self::Hub {
+            endpoint: download.hub.endpoint.to_string(),
+            key: download.model.key().to_string(),
+            weights: *weights,
+            include: tidy(include),
+            exclude: tidy(exclude),
+        }
+    }
+
+    /// The SHA-256 of the canonical JSON. The order of the fields is part of the layout.
+    pub fn digest(&self) -> Sha256 {
+        // `json!` cannot fail for strings; a Value's own text is compact JSON.
+        let Self::Hub { endpoint, key, weights, include, exclude } = self;
+        let fields = [
+            serde_json::json!(["kind", "hub"]),
+            serde_json::json!(["endpoint", endpoint]),
+            serde_json::json!(["exclude", exclude]),
+            serde_json::json!(["include", include]),
+            serde_json::json!(["key", key]),
+            serde_json::json!(["weights", weights]),
+        ];
+        let canonical = serde_json::Value::from(fields.to_vec()).to_string();
+        Sha256::from_bytes(sha2::Sha256::digest(canonical).into())
+    }
+}
+
+/// What a source's record says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceRecord {
+    /// The entry's folder that the source ended in.
+    pub entry: EntryName,
+    /// The digest of its `SHA256SUMS` at that time: the folder may hold something else by now.
+    pub manifest: Sha256,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ident::ModelRef;
+
+    fn download(include: &[&str]) -> Download {
+        let include: Vec<String> = include.iter().map(|glob| (*glob).to_owned()).collect();
+        serde_json::from_value(serde_json::json!({
+            "model": {"repo": "org/name"}, "hub": {"endpoint": "http://hub"}, "requestedBy": "ada", "files": {"include": include}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_designs_paths() {
+        let name = "sentence-transformers/all-MiniLM-L6-v2".parse().unwrap();
+        let commit = "7dbbc90392e2f80f3d3c277d6e90027e55de9125".parse().unwrap();
+        let snapshot = "hub/models--sentence-transformers--all-MiniLM-L6-v2/snapshots/7dbbc90392e2f80f3d3c277d6e90027e55de9125";
+        assert_eq!(super::snapshot(&name, &commit), PathBuf::from(snapshot));
+        assert_eq!(model_link(&name, &commit), PathBuf::from("../..").join(snapshot));
+        let model = ModelRef { repo: name, revision: None };
+        assert_eq!(entry(&model.entry_name()), PathBuf::from("entries/sentence-transformers_2fall-MiniLM-L6-v2"));
+    }
+
+    #[test]
+    fn a_source_is_its_meaning() {
+        let digest = |globs: &[&str]| Source::of_download(&download(globs)).digest();
+        assert_eq!(digest(&["a", "b"]), digest(&["b", "a", "a"]));
+        assert_ne!(digest(&["a"]), digest(&["b"]));
+        // Part of the layout: a change would make every volume download everything again.
+        insta::assert_snapshot!(digest(&[]).to_string(), @"");
+    }
+}

@@ -1,0 +1,107 @@
+//! A task on a laptop: a folder is the volume, a person reads the outcome.
+
+use super::progress;
+use crate::engine::progress::Progress;
+use crate::engine::{self, EngineError, Finished, Settings};
+use crate::format::outcome::{Done, Failed, MESSAGE_MAX_BYTES, Say, shorten};
+use crate::format::task::Task;
+use crate::ident::Reason;
+use clap::ValueEnum;
+use serde_json::Value;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// How the outcome is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    Text,
+    /// One JSON object, as a worker prints it.
+    Json,
+}
+
+/// Warnings go to stderr, above the progress.
+pub(super) fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("MODELCACHE_LOG").unwrap_or_else(|_| EnvFilter::new("modelcache=warn"));
+    // An error means that a subscriber is there already.
+    let _ = fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false).try_init();
+}
+
+/// Runs a task to its exit code.
+pub(super) async fn run(task: &Task, settings: &Settings, output: Output) -> u8 {
+    log_to_stderr();
+    let counters = Arc::new(Progress::default());
+    let teller = tokio::spawn(progress::tell(Arc::clone(&counters), progress::interval(), |report| {
+        progress::show(&report);
+    }));
+    let ended = tokio::select! {
+        ended = engine::run(task, settings, &counters) => ended.map_err(|error| failed(&error)),
+        _ = tokio::signal::ctrl_c() => Err(interrupted()),
+    };
+    teller.abort();
+    let _ = teller.await;
+    progress::clear();
+    match ended {
+        Ok(finished) => {
+            match output {
+                Output::Text => print(&text(&task.volume, &finished)),
+                Output::Json => print(&json(Say::Done(finished.done.clone()), finished.metadata.map(|m| m.to_value()))),
+            }
+            0
+        }
+        Err(failed) => fail(failed, output),
+    }
+}
+
+/// Prints a failure; gives its exit code.
+pub(super) fn fail(failed: Failed, output: Output) -> u8 {
+    let code = failed.reason.exit_code();
+    complain(&format!("{}: {}", failed.reason, failed.message));
+    if output == Output::Json {
+        print(&json(Say::Failed(failed), None));
+    }
+    code
+}
+
+/// What a worker says of an error.
+pub(super) fn failed(error: &EngineError) -> Failed {
+    Failed {
+        reason: error.reason(),
+        message: shorten(&error.to_string(), MESSAGE_MAX_BYTES),
+        retry_after_seconds: error.retry_after().map(|pause| pause.as_secs()),
+    }
+}
+
+/// What is said when somebody stops the work.
+pub(super) fn interrupted() -> Failed {
+    let message = "stopped by a signal: what was verified is kept, and the next run goes on from there".to_owned();
+    Failed { reason: Reason::Interrupted, message, retry_after_seconds: None }
+}
+
+fn text(volume: &Path, finished: &Finished) -> String {
+    let Done { path, commit, manifest, bytes_fetched } = &finished.done;
+    let (Some(path), Some(commit), Some(manifest)) = (path, commit, manifest) else { return "removed".to_owned() };
+    let fetched = if *bytes_fetched == 0 { "nothing was fetched".to_owned() } else { format!("{} fetched", progress::bytes(*bytes_fetched)) };
+    let path = volume.join(path.as_path());
+    format!("{}\ncommit {commit}, {} files, {}, verified ({fetched})", path.display(), manifest.files, progress::bytes(manifest.bytes))
+}
+
+fn json(say: Say, metadata: Option<Value>) -> String {
+    let mut value = serde_json::json!(say);
+    if let (Some(fields), Some(metadata)) = (value.as_object_mut(), metadata) {
+        fields.insert("metadata".to_owned(), metadata);
+    }
+    value.to_string()
+}
+
+/// Data on stdout. A closed pipe is no failure.
+pub(super) fn print(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// A sentence on stderr.
+pub(super) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "modelcache: {text}");
+}

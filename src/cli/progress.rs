@@ -1,0 +1,78 @@
+//! How far a task is, told again and again: to a controller as lines, to a person on stderr.
+
+use crate::engine::progress::{Meter, Progress};
+use crate::format::outcome::Progress as Report;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Calls `tell` as soon as the plan is known, and then at every `every`, until it is dropped.
+pub(super) async fn tell(progress: Arc<Progress>, every: Duration, mut tell: impl FnMut(Report)) {
+    progress.planned().await;
+    let mut meter = Meter::default();
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        let rate = meter.sample(Instant::now(), progress.bytes_fetched());
+        tell(progress.report(rate));
+    }
+}
+
+/// How often a person is told: a terminal shows a moving line, a file a line now and then.
+pub(super) fn interval() -> Duration {
+    Duration::from_millis(if std::io::stderr().is_terminal() { 500 } else { 5000 })
+}
+
+/// Tells a person.
+pub(super) fn show(report: &Report) {
+    let Report { bytes_done, bytes_total, files_done, files_total, bytes_per_second } = *report;
+    let percent = if bytes_total == 0 { 100 } else { u128::from(bytes_done) * 100 / u128::from(bytes_total) };
+    let mut text = format!(
+        "{percent:>3} %  {} of {}  {files_done}/{files_total} files  {}/s",
+        bytes(bytes_done),
+        bytes(bytes_total),
+        bytes(bytes_per_second)
+    );
+    if let Some(left) = (bytes_total - bytes_done).checked_div(bytes_per_second) {
+        text.push_str(&format!("  {left} s left"));
+    }
+    let mut err = std::io::stderr().lock();
+    // On a terminal the line is written over itself, and cleared to its end.
+    let _ = if err.is_terminal() { write!(err, "\r{text}\x1b[K") } else { writeln!(err, "{text}") };
+}
+
+/// Ends the moving line.
+pub(super) fn clear() {
+    let mut err = std::io::stderr().lock();
+    if err.is_terminal() {
+        let _ = write!(err, "\r\x1b[K");
+    }
+}
+
+/// Bytes for people: `91.7 MB`.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut scaled = u128::from(count) * 10;
+    let mut unit = 0;
+    scaled /= 1000;
+    while scaled >= 10_000 && unit + 1 < UNITS.len() {
+        scaled /= 1000;
+        unit += 1;
+    }
+    format!("{}.{} {}", scaled / 10, scaled % 10, UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_for_people() {
+        for (count, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (91_652_688, "91.6 MB"), (1 << 40, "1.0 TB")] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Why a task was not done.
+
+use super::plan::PlanError;
+use super::select::SelectError;
+use super::volume::VolumeError;
+use crate::hub::{AccessError, HubError};
+use crate::ident::Reason;
+use std::time::Duration;
+
+/// Why a task was not done. Each message names the thing, the cause and the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No request could be made.
+    #[error(transparent)]
+    Access(AccessError),
+    /// The Hub did not give what it was asked for.
+    #[error(transparent)]
+    Hub(HubError),
+    /// The choice of files leaves nothing.
+    #[error(transparent)]
+    Select(SelectError),
+    /// The Hub's listing cannot become files.
+    #[error(transparent)]
+    Plan(PlanError),
+    /// The volume.
+    #[error(transparent)]
+    Volume(VolumeError),
+    /// Bytes arrived that are not the promised ones, twice.
+    #[error("the file {path} of {repo} arrived with other bytes than {endpoint} promises, twice: expected {expected}, got {got}: have the repo or the mirror repaired, then retry")]
+    Checksum {
+        /// The file.
+        path: String,
+        /// The repo.
+        repo: String,
+        /// The Hub.
+        endpoint: String,
+        /// What the Hub's listing promises.
+        expected: String,
+        /// What arrived.
+        got: String,
+    },
+    /// Published bytes under the same name are others.
+    #[error("{path} is already on the volume with other bytes: expected {expected}, found {found}: delete the entry that keeps it, then retry")]
+    Conflict {
+        /// The file, below the volume's root.
+        path: String,
+        /// What the Hub's listing promises.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// An entry's own files cannot be read.
+    #[error("the entry {entry} on the volume is damaged ({why}): nothing was removed; delete or download that model again first")]
+    Damaged {
+        /// The entry's folder.
+        entry: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A bug in modelcache, seen as a panic of a helper thread.
+    #[error("modelcache itself failed; please report it with the log: it is retried")]
+    Crashed,
+}
+
+impl EngineError {
+    /// The reason a person sees.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Access(error) => error.reason(),
+            Self::Hub(error) => error.reason(),
+            Self::Select(error) => error.reason(),
+            Self::Plan(error) => error.reason(),
+            Self::Volume(error) => error.reason(),
+            Self::Checksum { .. } => Reason::ChecksumMismatch,
+            Self::Conflict { .. } | Self::Damaged { .. } => Reason::Conflict,
+            Self::Crashed => Reason::Interrupted,
+        }
+    }
+
+    /// How long the Hub wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Hub(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Publication, in the order that makes it atomic (design 3): whoever is killed at any instant leaves either no entry or a
+//! whole one, and nothing that was verified is lost.
+
+use super::EngineError;
+use super::entry;
+use super::plan::{Plan, staging_prefix};
+use super::volume::{Dir, Staging, Volume, VolumeError, remove_stagings};
+use crate::format::layout::{self, SourceRecord};
+use crate::format::metadata::ModelMetadata;
+use crate::format::sums::Sums;
+use crate::ident::{RelPath, Revision, Sha256};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// What is published.
+pub(super) struct Publication<'a> {
+    pub(super) plan: &'a Plan,
+    /// The files that lie in the staging; the others are in the snapshot already.
+    pub(super) staged: &'a [RelPath],
+    pub(super) sums: &'a Sums,
+    pub(super) metadata: &'a ModelMetadata,
+    pub(super) source: Sha256,
+}
+
+/// Publishes. Every step may be done a second time.
+pub(super) fn publish(volume: &Volume, staging: &Staging, publication: &Publication<'_>) -> Result<(), EngineError> {
+    let name = publication.plan.model.entry_name();
+    entry::check_foreign(volume, &name).map_err(EngineError::Volume)?;
+    let steps = || -> Result<(), VolumeError> {
+        place_files(volume, staging, publication)?;
+        write_references(volume, publication.plan)?;
+        place_view(volume, staging, publication.plan)?;
+        // Before the entry: once the entry is there, a second run needs nothing but this record.
+        let record = SourceRecord { entry: name.clone(), manifest: publication.sums.digest() };
+        let record = serde_json::json!(record).to_string();
+        volume.root().write(&layout::source(&publication.source), record.as_bytes())?;
+        place_entry(volume, staging, publication)?;
+        remove_stagings(volume, &staging_prefix(&publication.plan.model), None)
+    };
+    steps().map_err(EngineError::Volume)
+}
+
+/// Moves the staged files into the snapshot: the folder as a whole, or one by one where the snapshot exists.
+fn place_files(volume: &Volume, staging: &Staging, publication: &Publication<'_>) -> Result<(), VolumeError> {
+    let plan = publication.plan;
+    let snapshot = layout::snapshot(&plan.model.repo, &plan.commit);
+    let snapshots = volume.root().make_dir(&layout::snapshots(&plan.model.repo))?;
+    let paths: Vec<&RelPath> = publication.staged.iter().collect();
+    if volume.root().kind(&snapshot)?.is_none() {
+        sync_folders(volume.root(), &staging.files(), &paths)?;
+        volume.root().rename(&staging.files(), &snapshot)?;
+    } else {
+        for path in &paths {
+            volume.root().rename(&staging.file(path), &snapshot.join(path.as_path()))?;
+        }
+        sync_folders(volume.root(), &snapshot, &paths)?;
+    }
+    snapshots.sync()
+}
+
+/// Makes durable the names in every folder that one of the paths lies in, from `base` on.
+fn sync_folders(root: &Dir, base: &Path, paths: &[&RelPath]) -> Result<(), VolumeError> {
+    let mut folders = BTreeSet::from([PathBuf::new()]);
+    for path in paths {
+        folders.extend(path.as_path().ancestors().skip(1).map(Path::to_owned));
+    }
+    // The deepest first: a folder is on the disk before its name is.
+    for folder in folders.iter().rev() {
+        let dir = root.make_dir(&base.join(folder))?;
+        dir.set_mode()?;
+        dir.sync()?;
+    }
+    Ok(())
+}
+
+/// The names under which an entry's commit can be asked for. A commit needs none: its snapshot is found by it.
+fn references(plan: &Plan, with_main: bool) -> Vec<Revision> {
+    let mut references = Vec::new();
+    let asked = plan.model.revision_or_main();
+    if with_main && asked.as_str() != Revision::DEFAULT {
+        references.push(Revision::main());
+    }
+    if asked.as_commit().is_none() {
+        references.push(asked);
+    }
+    references
+}
+
+fn write_references(volume: &Volume, plan: &Plan) -> Result<(), VolumeError> {
+    for revision in references(plan, false) {
+        volume.root().write(&layout::reference(&plan.model.repo, &revision), plan.commit.to_string().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The view is replaced as a whole, so that a running Pod keeps what it started with.
+fn place_view(volume: &Volume, staging: &Staging, plan: &Plan) -> Result<(), VolumeError> {
+    let staged = staging.path("view");
+    volume.root().remove_all(&staged)?;
+    for revision in references(plan, true) {
+        let path = staged.join(layout::REFS).join(revision.as_str());
+        volume.root().write(&path, plan.commit.to_string().as_bytes())?;
+    }
+    replace(volume.root(), &staged, &layout::view(&plan.model.entry_name()), &staging.path("old-view"))
+}
+
+/// The entry's folder, last of all: with its name on the disk the entry exists.
+fn place_entry(volume: &Volume, staging: &Staging, publication: &Publication<'_>) -> Result<(), VolumeError> {
+    let plan = publication.plan;
+    let staged = staging.path("entry");
+    volume.root().remove_all(&staged)?;
+    let folder = volume.root().make_dir(&staged)?;
+    folder.link_new(OsStr::new(layout::MODEL), &layout::model_link(&plan.model.repo, &plan.commit))?;
+    folder.write_new(OsStr::new(layout::SUMS), publication.sums.to_string().as_bytes())?;
+    folder.write_new(OsStr::new(layout::METADATA), publication.metadata.to_json().as_bytes())?;
+    folder.sync()?;
+    replace(volume.root(), &staged, &layout::entry(&plan.model.entry_name()), &staging.path("old-entry"))
+}
+
+/// Puts a staged folder in a place. What was there ends in the staging, which is removed at the end.
+fn replace(root: &Dir, staged: &Path, place: &Path, old: &Path) -> Result<(), VolumeError> {
+    if root.kind(place)?.is_none() {
+        root.rename(staged, place)?;
+    } else if !root.exchange(staged, place)? {
+        // Not atomic, but a kill between the two leaves no entry, and the next run publishes it without a request.
+        root.remove_all(old)?;
+        root.rename(place, old)?;
+        root.rename(staged, place)?;
+    }
+    match root.open_dir(place.parent().unwrap_or(Path::new("")))? {
+        Some(parent) => parent.sync(),
+        None => Ok(()),
+    }
+}

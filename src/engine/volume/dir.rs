@@ -1,0 +1,337 @@
+//! A folder that is open, and what can be done below it without ever following a link.
+//!
+//! Paths are walked name by name with `O_NOFOLLOW`. (`openat2` could do it in one call, but not on every kernel and not
+//! under every container runtime's filter.)
+
+use super::VolumeError;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// What is published can be read by everybody, whatever the worker's umask.
+const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
+const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
+/// Set-gid on a folder is how `fsGroup` reaches what is made in it, so it stays.
+const SET_GID: Mode = Mode::SGID;
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A link, device, socket, …
+    Other,
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+type Result<T> = std::result::Result<T, VolumeError>;
+
+fn fail<T>(verb: &'static str, path: &Path, errno: Errno) -> Result<T> {
+    Err(VolumeError::new(verb, path, errno.into()))
+}
+
+impl Dir {
+    /// Opens a volume's root. Its own path is the administrator's: links in it are followed.
+    pub fn open_root(path: &Path) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self { fd, path: path.to_owned() }),
+            Err(Errno::NOENT) => Err(VolumeError::Missing { path: path.to_owned() }),
+            Err(errno) => fail("open", path, errno),
+        }
+    }
+
+    /// A path below this folder, for messages.
+    pub fn shown(&self, below: &Path) -> PathBuf {
+        if below.as_os_str().is_empty() { self.path.clone() } else { self.path.join(below) }
+    }
+
+    /// Opens a folder below this one; none if it is not there.
+    pub fn open_dir(&self, below: &Path) -> Result<Option<Self>> {
+        let mut current = self.again()?;
+        for name in names(below) {
+            match rustix::fs::openat(&current.fd, name, FOLDER, Mode::empty()) {
+                Ok(fd) => current = Self { fd, path: current.path.join(name) },
+                Err(Errno::NOENT) => return Ok(None),
+                Err(errno) => return fail("open", &current.path.join(name), errno),
+            }
+        }
+        Ok(Some(current))
+    }
+
+    /// Opens a folder below this one, making what is missing of the way.
+    pub fn make_dir(&self, below: &Path) -> Result<Self> {
+        let mut current = self.again()?;
+        for name in names(below) {
+            current = current.make_one(name)?;
+        }
+        Ok(current)
+    }
+
+    fn make_one(&self, name: &OsStr) -> Result<Self> {
+        let path = self.path.join(name);
+        let made = match rustix::fs::mkdirat(&self.fd, name, FOLDER_MODE) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(errno) => return fail("create the folder", &path, errno),
+        };
+        let fd = rustix::fs::openat(&self.fd, name, FOLDER, Mode::empty())
+            .or_else(|errno| fail("open the folder", &path, errno))?;
+        let folder = Self { fd, path };
+        if made {
+            folder.set_mode()?;
+            self.sync()?;
+        }
+        Ok(folder)
+    }
+
+    /// Gives a folder its published mode; a kill right after `mkdir` may have left it with the umask's.
+    pub fn set_mode(&self) -> Result<()> {
+        let stat = rustix::fs::fstat(&self.fd).or_else(|errno| fail("look at", &self.path, errno))?;
+        let now = Mode::from_raw_mode(stat.st_mode);
+        let mode = FOLDER_MODE | (now & SET_GID);
+        if now & Mode::from_raw_mode(0o7777) == mode {
+            return Ok(());
+        }
+        rustix::fs::fchmod(&self.fd, mode).or_else(|errno| fail("set the mode of", &self.path, errno))
+    }
+
+    fn again(&self) -> Result<Self> {
+        let fd = self.fd.try_clone().map_err(|error| VolumeError::new("open", &self.path, error))?;
+        Ok(Self { fd, path: self.path.clone() })
+    }
+
+    /// The folder that a path lies in, and its last name; none if that folder is not there.
+    fn parent(&self, below: &Path) -> Result<Option<(Self, OsString)>> {
+        let folder = self.open_dir(below.parent().unwrap_or(Path::new("")))?;
+        Ok(folder.map(|folder| (folder, below.file_name().unwrap_or_default().to_owned())))
+    }
+
+    fn made_parent(&self, below: &Path) -> Result<(Self, OsString)> {
+        let folder = self.make_dir(below.parent().unwrap_or(Path::new("")))?;
+        Ok((folder, below.file_name().unwrap_or_default().to_owned()))
+    }
+
+    /// Opens a regular file for reading, and gives its size; none if it is not there.
+    pub fn open_file(&self, below: &Path) -> Result<Option<(File, u64)>> {
+        let Some((folder, name)) = self.parent(below)? else { return Ok(None) };
+        // Without NONBLOCK a planted fifo would be waited for.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        folder.open_at(&name, flags)
+    }
+
+    /// Opens a file for reading and writing, making it and its folders where they are missing; gives its size.
+    pub fn open_part(&self, below: &Path) -> Result<(File, u64)> {
+        let (folder, name) = self.made_parent(below)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = folder.open_at(&name, flags)?;
+        let path = folder.path.join(&name);
+        let Some((file, size)) = opened else { return fail("create", &path, Errno::NOENT) };
+        rustix::fs::fchmod(&file, FILE_MODE).or_else(|errno| fail("set the mode of", &path, errno))?;
+        Ok((file, size))
+    }
+
+    fn open_at(&self, name: &OsStr, flags: OFlags) -> Result<Option<(File, u64)>> {
+        let path = self.path.join(name);
+        let fd = match rustix::fs::openat(&self.fd, name, flags, FILE_MODE) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return fail("open", &path, errno),
+        };
+        let stat = rustix::fs::fstat(&fd).or_else(|errno| fail("look at", &path, errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(VolumeError::Occupied { verb: "open", path, why: "it is not a regular file".into() });
+        }
+        Ok(Some((File::from(fd), u64::try_from(stat.st_size).unwrap_or(0))))
+    }
+
+    /// Reads a small file whole; none if it is not there.
+    pub fn read(&self, below: &Path, max_bytes: u64) -> Result<Option<Vec<u8>>> {
+        let Some((file, _)) = self.open_file(below)? else { return Ok(None) };
+        let path = self.shown(below);
+        let mut bytes = Vec::new();
+        file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|error| VolumeError::new("read", &path, error))?;
+        if bytes.len() as u64 > max_bytes {
+            let why = format!("it is longer than {max_bytes} bytes");
+            return Err(VolumeError::Occupied { verb: "read", path, why });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Writes a small file so that there is at any instant the old one or the whole new one.
+    pub fn write(&self, below: &Path, bytes: &[u8]) -> Result<()> {
+        let (folder, name) = self.made_parent(below)?;
+        let mut temporary = OsString::from(".new-");
+        temporary.push(&name);
+        folder.write_new(&temporary, bytes)?;
+        rustix::fs::renameat(&folder.fd, &temporary, &folder.fd, &name)
+            .or_else(|errno| fail("write", &folder.path.join(&name), errno))?;
+        folder.sync()
+    }
+
+    /// Writes a file that nobody sees yet, in this folder itself; durable when it returns, except for its name.
+    pub fn write_new(&self, name: &OsStr, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        // What a killed forerunner left under this name is ours, or a link that must not be written through.
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return fail("remove", &path, errno),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name, flags, FILE_MODE).or_else(|errno| fail("create", &path, errno))?;
+        let mut file = File::from(fd);
+        rustix::fs::fchmod(&file, FILE_MODE).or_else(|errno| fail("set the mode of", &path, errno))?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| VolumeError::new("write", &path, error))
+    }
+
+    /// Makes a link in this folder itself; false where the file system has none.
+    pub fn link_new(&self, name: &OsStr, target: &Path) -> Result<bool> {
+        match rustix::fs::symlinkat(target, &self.fd, name) {
+            Ok(()) => Ok(true),
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
+            Err(errno) => fail("link", &self.path.join(name), errno),
+        }
+    }
+
+    /// Moves a file or folder to a name that is free; what is under the name already is never replaced.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        let (source, target) = (self.parent(from)?, self.made_parent(to)?);
+        let Some((source, source_name)) = source else { return fail("move", &self.shown(from), Errno::NOENT) };
+        let done = rustix::fs::renameat_with(&source.fd, &source_name, &target.0.fd, &target.1, RenameFlags::NOREPLACE);
+        let done = match done {
+            // Not every file system knows the flag. One writer at a time makes the look before good enough.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match target.0.kind_of(&target.1)? {
+                Some(_) => Err(Errno::EXIST),
+                None => rustix::fs::renameat(&source.fd, &source_name, &target.0.fd, &target.1),
+            },
+            other => other,
+        };
+        done.or_else(|errno| fail("move a file to", &self.shown(to), errno))
+    }
+
+    /// Lets two folders change places; false where the file system cannot.
+    pub fn exchange(&self, one: &Path, other: &Path) -> Result<bool> {
+        let (Some(one), Some(two)) = (self.parent(one)?, self.parent(other)?) else { return Ok(false) };
+        match rustix::fs::renameat_with(&one.0.fd, &one.1, &two.0.fd, &two.1, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(true),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOENT) => Ok(false),
+            Err(errno) => fail("replace", &self.shown(other), errno),
+        }
+    }
+
+    /// What is under a path; none if nothing is.
+    pub fn kind(&self, below: &Path) -> Result<Option<Kind>> {
+        match self.parent(below)? {
+            Some((folder, name)) => folder.kind_of(&name),
+            None => Ok(None),
+        }
+    }
+
+    fn kind_of(&self, name: &OsStr) -> Result<Option<Kind>> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Kind::File,
+                FileType::Directory => Kind::Folder,
+                _ => Kind::Other,
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => fail("look at", &self.path.join(name), errno),
+        }
+    }
+
+    /// The names in this folder, sorted.
+    pub fn list(&self) -> Result<Vec<OsString>> {
+        // A second description of the folder, since the place in the list belongs to the description.
+        let fd = rustix::fs::openat(&self.fd, ".", FOLDER, Mode::empty())
+            .or_else(|errno| fail("list", &self.path, errno))?;
+        let mut buffer = [MaybeUninit::uninit(); 8192];
+        let mut entries = RawDir::new(fd, &mut buffer);
+        let mut names = Vec::new();
+        while let Some(entry) = entries.next() {
+            let entry = entry.or_else(|errno| fail("list", &self.path, errno))?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Removes one file (or link itself); nothing there is fine.
+    pub fn remove_file(&self, below: &Path) -> Result<()> {
+        self.unlink(below, AtFlags::empty()).map(|_| ())
+    }
+
+    /// Removes a folder if it is empty; false if it is not.
+    pub fn remove_empty(&self, below: &Path) -> Result<bool> {
+        match self.unlink(below, AtFlags::REMOVEDIR) {
+            Err(VolumeError::Occupied { .. }) => Ok(false),
+            other => other,
+        }
+    }
+
+    fn unlink(&self, below: &Path, flags: AtFlags) -> Result<bool> {
+        let Some((folder, name)) = self.parent(below)? else { return Ok(true) };
+        match rustix::fs::unlinkat(&folder.fd, &name, flags) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(errno) => fail("remove", &folder.path.join(&name), errno),
+        }
+    }
+
+    /// Removes a folder that modelcache made, with everything in it; links themselves, never what they point to.
+    pub fn remove_all(&self, below: &Path) -> Result<()> {
+        match self.kind(below)? {
+            None => Ok(()),
+            Some(Kind::Folder) => {
+                if let Some(folder) = self.open_dir(below)? {
+                    for name in folder.list()? {
+                        folder.remove_all(Path::new(&name))?;
+                    }
+                }
+                self.unlink(below, AtFlags::REMOVEDIR).map(|_| ())
+            }
+            Some(_) => self.remove_file(below),
+        }
+    }
+
+    /// Makes the names in this folder durable. Some network file systems have no such call for folders, and need none.
+    pub fn sync(&self) -> Result<()> {
+        match rustix::fs::fsync(&self.fd) {
+            Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::BADF) => Ok(()),
+            Err(errno) => fail("sync", &self.path, errno),
+        }
+    }
+
+    /// The bytes that this user can still write; none where the file system does not say.
+    pub fn free_bytes(&self) -> Result<Option<u64>> {
+        let stat = rustix::fs::fstatvfs(&self.fd).or_else(|errno| fail("ask for the free space of", &self.path, errno))?;
+        Ok((stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize)))
+    }
+}
+
+/// The ordinary names of a path. All paths here are made by `layout` and `RelPath`, which have no others.
+fn names(path: &Path) -> impl Iterator<Item = &OsStr> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! The one place that writes to a volume.
+//!
+//! Everything goes through [`Dir`], which never follows a link below the cache's root: what somebody planted on a shared
+//! volume is at worst an error. What fails is sorted in one function, in `fault`. Nothing here knows the Hub.
+
+mod dir;
+mod fault;
+mod probe;
+mod staging;
+
+pub use dir::{Dir, Kind};
+pub use fault::VolumeError;
+pub use probe::Traits;
+pub use staging::{Staging, remove_stagings};
+
+use crate::format::layout;
+use crate::ident::RelPath;
+use std::path::Path;
+
+/// The longest layout file that is read, in bytes.
+const VERSION_MAX_BYTES: u64 = 64;
+/// What must stay free beside the model, in bytes: metadata, lists, folders.
+const HEADROOM_BYTES: u64 = 4 * 1024 * 1024;
+/// File systems hand out space in blocks: the size every file is rounded up to.
+const BLOCK_BYTES: u64 = 4096;
+
+/// A cache's root, open.
+#[derive(Debug)]
+pub struct Volume {
+    root: Dir,
+}
+
+impl Volume {
+    /// Opens a volume's root and the cache's root in it, which is made where it is missing: the kubelet would make it as root.
+    pub fn open(path: &Path, sub_path: Option<&RelPath>) -> Result<Self, VolumeError> {
+        let volume = Dir::open_root(path)?;
+        let root = match sub_path {
+            None => volume,
+            Some(sub_path) => match volume.open_dir(sub_path.as_path())? {
+                Some(root) => root,
+                None => volume.make_dir(sub_path.as_path())?,
+            },
+        };
+        let opened = Self { root };
+        opened.check_version()?;
+        Ok(opened)
+    }
+
+    /// The cache's root.
+    pub fn root(&self) -> &Dir {
+        &self.root
+    }
+
+    fn check_version(&self) -> Result<(), VolumeError> {
+        let Some(found) = self.root.read(&layout::version_file(), VERSION_MAX_BYTES)? else { return Ok(()) };
+        let found = String::from_utf8_lossy(&found);
+        if found.trim() == layout::VERSION {
+            return Ok(());
+        }
+        let path = self.root.shown(&layout::version_file());
+        Err(VolumeError::Version { path, found: found.trim().to_owned() })
+    }
+
+    /// Makes the layout's folders and proves that the volume can be written to.
+    pub fn prepare(&self, ignores_case: Option<bool>) -> Result<Traits, VolumeError> {
+        for folder in [layout::STATE, layout::HUB, layout::ENTRIES, layout::VIEWS] {
+            self.root.make_dir(Path::new(folder))?;
+        }
+        for folder in [layout::stagings(), layout::sources()] {
+            self.root.make_dir(&folder)?;
+        }
+        let traits = probe::probe(&self.root.make_dir(Path::new(layout::STATE))?, ignores_case)?;
+        if self.root.read(&layout::version_file(), VERSION_MAX_BYTES)?.is_none() {
+            self.root.write(&layout::version_file(), format!("{}\n", layout::VERSION).as_bytes())?;
+        }
+        Ok(traits)
+    }
+
+    /// Refuses early what would not fit: `bytes` of content in `files` files are still to come.
+    pub fn check_space(&self, bytes: u64, files: u64) -> Result<(), VolumeError> {
+        let Some(free) = self.root.free_bytes()? else { return Ok(()) };
+        let needed = bytes.saturating_add(files.saturating_mul(BLOCK_BYTES)).saturating_add(HEADROOM_BYTES);
+        if needed <= free { Ok(()) } else { Err(VolumeError::TooSmall { path: self.root.shown(Path::new("")), needed, free }) }
+    }
+}
