@@ -26,7 +26,7 @@ pub(super) struct Args {
     /// The Hub
     #[arg(long, env = "HF_ENDPOINT", value_name = "URL", default_value = PUBLIC_HUB)]
     endpoint: Endpoint,
-    /// A file that holds the token; else HF_TOKEN, HF_TOKEN_PATH and ~/.cache/huggingface/token are looked at
+    /// A file that holds the token; else `HF_TOKEN`, `HF_TOKEN_PATH` and ~/.cache/huggingface/token are looked at
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// A file of CA certificates in PEM, trusted besides the system's
@@ -124,7 +124,8 @@ fn implicit_login(explicit: bool) -> Result<Option<Login>, EngineError> {
     if let Some(token) = set("HF_TOKEN") {
         return Login::new(&token, "HF_TOKEN".to_owned()).map(Some).map_err(EngineError::Access);
     }
-    let home = set("HF_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache/huggingface")));
+    let home =
+        set("HF_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache/huggingface")));
     let path = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(home?.join("token")));
     match path.filter(|path| path.exists()) {
         None => Ok(None),

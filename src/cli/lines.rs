@@ -1,6 +1,7 @@
 //! A worker's output: one JSON object a line, below the limit, and nothing after the last one (design 6).
 
 use crate::format::outcome::{Failed, LINE_MAX_BYTES, Line, MESSAGE_MAX_BYTES, Say, TERMINATION_MAX_BYTES, shorten};
+use std::fmt::Write as _;
 use std::io::Write;
 use std::sync::{Mutex, TryLockError};
 use tracing::field::{Field, Visit};
@@ -98,7 +99,8 @@ impl Visit for Message {
         if field.name() == "message" {
             self.0.insert_str(0, &format!("{value:?}"));
         } else {
-            self.0.push_str(&format!(" {}={value:?}", field.name()));
+            // Writing into a string cannot fail.
+            let _ = write!(self.0, " {}={value:?}", field.name());
         }
     }
 }

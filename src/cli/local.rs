@@ -47,7 +47,9 @@ pub(super) async fn run(task: &Task, settings: &Settings, output: Output) -> u8 
         Ok(finished) => {
             match output {
                 Output::Text => print(&text(&task.volume, &finished)),
-                Output::Json => print(&json(Say::Done(finished.done.clone()), finished.metadata.map(|m| m.to_value()))),
+                Output::Json => {
+                    print(&json(&Say::Done(finished.done.clone()), finished.metadata.map(|m| m.to_value())));
+                }
             }
             0
         }
@@ -60,7 +62,7 @@ pub(super) fn fail(failed: Failed, output: Output) -> u8 {
     let code = failed.reason.exit_code();
     complain(&format!("{}: {}", failed.reason, failed.message));
     if output == Output::Json {
-        print(&json(Say::Failed(failed), None));
+        print(&json(&Say::Failed(failed), None));
     }
     code
 }
@@ -83,12 +85,21 @@ pub(super) fn interrupted() -> Failed {
 fn text(volume: &Path, finished: &Finished) -> String {
     let Done { path, commit, manifest, bytes_fetched } = &finished.done;
     let (Some(path), Some(commit), Some(manifest)) = (path, commit, manifest) else { return "removed".to_owned() };
-    let fetched = if *bytes_fetched == 0 { "nothing was fetched".to_owned() } else { format!("{} fetched", progress::bytes(*bytes_fetched)) };
+    let fetched = if *bytes_fetched == 0 {
+        "nothing was fetched".to_owned()
+    } else {
+        format!("{} fetched", progress::bytes(*bytes_fetched))
+    };
     let path = volume.join(path.as_path());
-    format!("{}\ncommit {commit}, {} files, {}, verified ({fetched})", path.display(), manifest.files, progress::bytes(manifest.bytes))
+    format!(
+        "{}\ncommit {commit}, {} files, {}, verified ({fetched})",
+        path.display(),
+        manifest.files,
+        progress::bytes(manifest.bytes)
+    )
 }
 
-fn json(say: Say, metadata: Option<Value>) -> String {
+fn json(say: &Say, metadata: Option<Value>) -> String {
     let mut value = serde_json::json!(say);
     if let (Some(fields), Some(metadata)) = (value.as_object_mut(), metadata) {
         fields.insert("metadata".to_owned(), metadata);

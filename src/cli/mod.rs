@@ -29,7 +29,7 @@ enum Command {
     Download(download::Args),
     /// Remove a model from a volume
     Delete(delete::Args),
-    /// Do the task in MODELCACHE_TASK (what a Job's Pod runs)
+    /// Do the task in `MODELCACHE_TASK` (what a Job's Pod runs)
     #[command(hide = true)]
     Worker(worker::Args),
     // The operator's subcommands, each in a file of its own, behind the feature `operator`: controller, crds, serve.

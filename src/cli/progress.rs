@@ -2,6 +2,7 @@
 
 use crate::engine::progress::{Meter, Progress};
 use crate::format::outcome::Progress as Report;
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +35,8 @@ pub(super) fn show(report: &Report) {
         bytes(bytes_per_second)
     );
     if let Some(left) = (bytes_total - bytes_done).checked_div(bytes_per_second) {
-        text.push_str(&format!("  {left} s left"));
+        // Writing into a string cannot fail.
+        let _ = write!(text, "  {left} s left");
     }
     let mut err = std::io::stderr().lock();
     // On a terminal the line is written over itself, and cleared to its end.
@@ -71,7 +73,9 @@ mod tests {
 
     #[test]
     fn sizes_for_people() {
-        for (count, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (91_652_688, "91.6 MB"), (1 << 40, "1.0 TB")] {
+        for (count, text) in
+            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (91_652_688, "91.6 MB"), (1 << 40, "1.0 TB")]
+        {
             assert_eq!(bytes(count), text);
         }
     }

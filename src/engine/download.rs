@@ -195,17 +195,17 @@ async fn reuse(volume: Arc<Volume>, fetcher: &Arc<Fetcher>, file: PlannedFile) -
             let read = hasher.read(open);
             read.map_err(|error| EngineError::Volume(VolumeError::new("read", &shown, error)))?;
         }
-        let hashed = hasher.finish();
-        if hashed.digest != file.digest {
+        let found = hasher.finish();
+        if found.digest != file.digest {
             return Err(EngineError::Conflict {
                 path: below.display().to_string(),
                 expected: file.digest.to_string(),
-                found: hashed.digest.to_string(),
+                found: found.digest.to_string(),
             });
         }
         fetcher.progress.found(file.size);
         fetcher.progress.file_done();
-        Ok(hashed.sha256)
+        Ok(found.sha256)
     })
     .await
 }

@@ -70,8 +70,7 @@ pub(super) fn check_foreign(volume: &Volume, name: &EntryName) -> Result<(), Vol
         let Some(dir) = volume.root().open_dir(folder)? else { return Ok(()) };
         for found in dir.list()? {
             let below = folder.join(&found);
-            let is_model_folder =
-                found == layout::MODEL && volume.root().kind(&below)? == Some(Kind::Folder);
+            let is_model_folder = found == layout::MODEL && volume.root().kind(&below)? == Some(Kind::Folder);
             if is_model_folder || !found.to_str().is_some_and(|found| names.contains(&found)) {
                 let why = "it would be lost when the entry is replaced".to_owned();
                 return Err(VolumeError::Occupied { verb: "keep", path: volume.root().shown(&below), why });

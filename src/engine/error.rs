@@ -26,7 +26,9 @@ pub enum EngineError {
     #[error(transparent)]
     Volume(VolumeError),
     /// Bytes arrived that are not the promised ones, twice.
-    #[error("the file {path} of {repo} arrived with other bytes than {endpoint} promises, twice: expected {expected}, got {got}: have the repo or the mirror repaired, then retry")]
+    #[error(
+        "the file {path} of {repo} arrived with other bytes than {endpoint} promises, twice: expected {expected}, got {got}: have the repo or the mirror repaired, then retry"
+    )]
     Checksum {
         /// The file.
         path: String,
@@ -40,7 +42,9 @@ pub enum EngineError {
         got: String,
     },
     /// Published bytes under the same name are others.
-    #[error("{path} is already on the volume with other bytes: expected {expected}, found {found}: delete the entry that keeps it, then retry")]
+    #[error(
+        "{path} is already on the volume with other bytes: expected {expected}, found {found}: delete the entry that keeps it, then retry"
+    )]
     Conflict {
         /// The file, below the volume's root.
         path: String,
@@ -50,7 +54,9 @@ pub enum EngineError {
         found: String,
     },
     /// An entry's own files cannot be read.
-    #[error("the entry {entry} on the volume is damaged ({why}): nothing was removed; delete or download that model again first")]
+    #[error(
+        "the entry {entry} on the volume is damaged ({why}): nothing was removed; delete or download that model again first"
+    )]
     Damaged {
         /// The entry's folder.
         entry: String,

@@ -27,7 +27,10 @@ pub(super) struct Fetcher {
 enum Pass {
     Verified(Sha256),
     /// Other bytes than promised; `fresh` if all of them came from the Hub in this pass.
-    Wrong { got: String, fresh: bool },
+    Wrong {
+        got: String,
+        fresh: bool,
+    },
 }
 
 impl Fetcher {
@@ -134,10 +137,9 @@ impl Fetcher {
         loop {
             let piece = match body.next(&self.hub).await {
                 Ok(Some(piece)) => piece,
-                Ok(None) if *at == file.size => return Ok(Streamed::Whole),
-                Ok(None) => return Ok(Streamed::Failed(body.short(*at, file.size))),
                 // Everything is there: how the connection ends no longer matters.
-                Err(_) if *at == file.size => return Ok(Streamed::Whole),
+                Ok(None) | Err(_) if *at == file.size => return Ok(Streamed::Whole),
+                Ok(None) => return Ok(Streamed::Failed(body.short(*at, file.size))),
                 Err(error) => return Ok(Streamed::Failed(error)),
             };
             let length = piece.len() as u64;

@@ -4,6 +4,7 @@ use crate::hub::Listed;
 use crate::ident::{COMPONENT_MAX_BYTES, Commit, FileDigest, InvalidIdent, ModelRef, Reason, RelPath};
 use sha2::Digest;
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
 
 /// One file of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,9 @@ pub enum PlanError {
         path: RelPath,
     },
     /// Two names that are one on this volume.
-    #[error("{path:?} and {other:?} are one file on this volume, which ignores case: exclude one, or use another volume")]
+    #[error(
+        "{path:?} and {other:?} are one file on this volume, which ignores case: exclude one, or use another volume"
+    )]
     Collides {
         /// One name.
         path: RelPath,
@@ -56,7 +59,9 @@ pub enum PlanError {
         path: String,
     },
     /// A folder name that no file system takes.
-    #[error("the folder name of {model} would be {length} bytes long, more than 255: use a shorter revision, such as the commit")]
+    #[error(
+        "the folder name of {model} would be {length} bytes long, more than 255: use a shorter revision, such as the commit"
+    )]
     EntryName {
         /// The model.
         model: ModelRef,
@@ -119,7 +124,12 @@ pub fn staging_prefix(model: &ModelRef) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 fn check_names(files: &[PlannedFile], ignores_case: bool) -> Result<(), PlanError> {

@@ -33,7 +33,9 @@ pub enum SelectError {
         present: String,
     },
     /// The patterns leave nothing.
-    #[error("the choice of files leaves none of {listed} (weights {weights:?}, include {include:?}, exclude {exclude:?}): change the patterns")]
+    #[error(
+        "the choice of files leaves none of {listed} (weights {weights:?}, include {include:?}, exclude {exclude:?}): change the patterns"
+    )]
     NothingLeft {
         /// How many files the repo has.
         listed: usize,

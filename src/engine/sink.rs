@@ -53,9 +53,8 @@ impl Sink {
 
 fn write(part: &Part, mut receiver: mpsc::Receiver<Bytes>) -> Result<Hashed, VolumeError> {
     let mut hasher = Hasher::new(&part.expected, part.size);
-    let read = hasher
-        .read((&part.file).take(part.present))
-        .map_err(|error| VolumeError::new("read", &part.shown, error))?;
+    let read =
+        hasher.read((&part.file).take(part.present)).map_err(|error| VolumeError::new("read", &part.shown, error))?;
     let mut at = read;
     while let Some(piece) = receiver.blocking_recv() {
         // Positional, so that later several ranges can be written at a time.

@@ -174,7 +174,8 @@ mod tests {
     fn the_designs_paths() {
         let name = "sentence-transformers/all-MiniLM-L6-v2".parse().unwrap();
         let commit = "7dbbc90392e2f80f3d3c277d6e90027e55de9125".parse().unwrap();
-        let snapshot = "hub/models--sentence-transformers--all-MiniLM-L6-v2/snapshots/7dbbc90392e2f80f3d3c277d6e90027e55de9125";
+        let snapshot =
+            "hub/models--sentence-transformers--all-MiniLM-L6-v2/snapshots/7dbbc90392e2f80f3d3c277d6e90027e55de9125";
         assert_eq!(super::snapshot(&name, &commit), PathBuf::from(snapshot));
         assert_eq!(model_link(&name, &commit), PathBuf::from("../..").join(snapshot));
         let model = ModelRef { repo: name, revision: None };
@@ -187,6 +188,7 @@ mod tests {
         assert_eq!(digest(&["a", "b"]), digest(&["b", "a", "a"]));
         assert_ne!(digest(&["a"]), digest(&["b"]));
         // Part of the layout: a change would make every volume download everything again.
-        insta::assert_snapshot!(digest(&[]).to_string(), @"");
+        let digest = digest(&[]).to_string();
+        assert_eq!(digest, "6344c9133935f4fb8eea48e693c4f6cfcbd84b942b7214091a1193aa7c100f73");
     }
 }

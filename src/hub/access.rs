@@ -60,7 +60,9 @@ pub enum AccessError {
         scheme: &'static str,
     },
     /// There are no certificates to trust.
-    #[error("no trusted certificates were found on this system, so {endpoint} cannot be trusted: set a CA bundle or SSL_CERT_FILE")]
+    #[error(
+        "no trusted certificates were found on this system, so {endpoint} cannot be trusted: set a CA bundle or SSL_CERT_FILE"
+    )]
     NoRoots {
         /// The Hub.
         endpoint: Endpoint,

@@ -89,7 +89,7 @@ impl Hub {
         let quoted = utf8_percent_encode(revision.as_str(), KEPT);
         let url = self.address(&format!("api/models/{repo}/revision/{quoted}"), asked)?;
         let (answer, _) = self.json::<InfoAnswer>(&url, asked).await?;
-        let commit = answer.sha.parse().map_err(|_| self.nonsense(&url, asked, "its `sha` is not a commit"))?;
+        let commit = answer.sha.parse().map_err(|_| nonsense(&url, asked, "its `sha` is not a commit"))?;
         let languages = answer.tags.as_deref().map(|tags| language::tagged(tags, answer.card.as_ref()));
         Ok(ModelInfo {
             commit,
@@ -110,19 +110,19 @@ impl Hub {
         let mut files = Vec::new();
         loop {
             if seen.len() >= PAGES_MAX || !seen.insert(url.clone()) {
-                return Err(self.nonsense(&url, asked, "its file list does not end"));
+                return Err(nonsense(&url, asked, "its file list does not end"));
             }
             let (page, next) = self.json::<Vec<TreeAnswer>>(&url, asked).await?;
             for entry in page {
                 if entry.kind == "file" {
-                    files.push(listed(entry).map_err(|why| self.nonsense(&url, asked, &why))?);
+                    files.push(listed(entry).map_err(|why| nonsense(&url, asked, &why))?);
                 }
             }
             if files.len() > FILES_MAX {
-                return Err(self.nonsense(&url, asked, &format!("it lists more than {FILES_MAX} files")));
+                return Err(nonsense(&url, asked, &format!("it lists more than {FILES_MAX} files")));
             }
             let Some(next) = next else { return Ok(files) };
-            url = self.next_page(&url, &next).map_err(|why| self.nonsense(&url, asked, &why))?;
+            url = self.next_page(&url, &next).map_err(|why| nonsense(&url, asked, &why))?;
         }
     }
 
@@ -150,18 +150,10 @@ impl Hub {
 
     pub(super) fn address(&self, path: &str, asked: Asked<'_>) -> Result<Url, HubError> {
         let text = format!("{}/{path}", self.endpoint);
-        Url::parse(&text).map_err(|_| self.nonsense(&self.base, asked, "its address is invalid"))
+        Url::parse(&text).map_err(|_| nonsense(&self.base, asked, "its address is invalid"))
     }
 
-    fn nonsense(&self, url: &Url, asked: Asked<'_>, why: &str) -> HubError {
-        HubError::Nonsense { host: host_of(url), thing: asked.thing(), why: why.to_owned() }
-    }
-
-    async fn json<T: DeserializeOwned>(
-        &self,
-        url: &Url,
-        asked: Asked<'_>,
-    ) -> Result<(T, Option<String>), HubError> {
+    async fn json<T: DeserializeOwned>(&self, url: &Url, asked: Asked<'_>) -> Result<(T, Option<String>), HubError> {
         let mut attempts = self.attempts();
         loop {
             let error = match self.json_once(url, asked).await {
@@ -190,7 +182,7 @@ impl Hub {
             } else {
                 format!("it sent {kind:?} instead of JSON")
             };
-            self.nonsense(url, asked, &why)
+            nonsense(url, asked, &why)
         })?;
         Ok((answer, next))
     }
@@ -206,11 +198,15 @@ impl Hub {
             })?;
             let Some(piece) = piece.map_err(|error| self.network(&url, error))? else { return Ok(bytes) };
             if bytes.len() + piece.len() > JSON_MAX_BYTES {
-                return Err(self.nonsense(&url, asked, &format!("the answer is longer than {JSON_MAX_BYTES} bytes")));
+                return Err(nonsense(&url, asked, &format!("the answer is longer than {JSON_MAX_BYTES} bytes")));
             }
             bytes.extend_from_slice(&piece);
         }
     }
+}
+
+fn nonsense(url: &Url, asked: Asked<'_>, why: &str) -> HubError {
+    HubError::Nonsense { host: host_of(url), thing: asked.thing(), why: why.to_owned() }
 }
 
 /// One entry of the listing. `xetHash` is not read: it may be redacted, and the digest is there without it.
@@ -218,16 +214,13 @@ fn listed(entry: TreeAnswer) -> Result<Listed, String> {
     let shown: String = entry.path.chars().take(200).collect();
     let bad = |what: &str| format!("it lists {shown:?} {what}");
     let lower = |oid: &str| oid.trim_start_matches("sha256:").to_ascii_lowercase();
-    let (digest, size) = match entry.lfs {
-        Some(lfs) => {
-            let digest = lower(&lfs.oid).parse().map_err(|_| bad("with an LFS digest that is no SHA-256"))?;
-            (FileDigest::Sha256(digest), lfs.size)
-        }
-        None => {
-            let oid = entry.oid.ok_or_else(|| bad("without a digest"))?;
-            let digest = lower(&oid).parse().map_err(|_| bad("with a digest that is no git blob's"))?;
-            (FileDigest::GitBlob(digest), entry.size.ok_or_else(|| bad("without a size"))?)
-        }
+    let (digest, size) = if let Some(lfs) = entry.lfs {
+        let digest = lower(&lfs.oid).parse().map_err(|_| bad("with an LFS digest that is no SHA-256"))?;
+        (FileDigest::Sha256(digest), lfs.size)
+    } else {
+        let oid = entry.oid.ok_or_else(|| bad("without a digest"))?;
+        let digest = lower(&oid).parse().map_err(|_| bad("with a digest that is no git blob's"))?;
+        (FileDigest::GitBlob(digest), entry.size.ok_or_else(|| bad("without a size"))?)
     };
     Ok(Listed { path: entry.path, size, digest })
 }

@@ -66,7 +66,9 @@ fn skipped(response: &Response, from: u64, size: u64) -> Result<u64, String> {
             let range = header(CONTENT_RANGE).unwrap_or_default();
             match headers::content_range(range) {
                 Some((first, last, total))
-                    if first == from && last.checked_add(1) == Some(size) && total.is_none_or(|total| total == size) =>
+                    if first == from
+                        && last.checked_add(1) == Some(size)
+                        && total.is_none_or(|total| total == size) =>
                 {
                     Ok(0)
                 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// The Hub knows, or tells, of no such repo.
-    #[error("repo {repo} is not on {endpoint}, or is private and hidden from {who}: check the name, or use a token whose account may read it")]
+    #[error(
+        "repo {repo} is not on {endpoint}, or is private and hidden from {who}: check the name, or use a token whose account may read it"
+    )]
     RepoNotFound {
         /// The repo.
         repo: String,
@@ -28,7 +30,9 @@ pub enum HubError {
         revision: String,
     },
     /// The Hub lists a file that it then does not have.
-    #[error("{endpoint} lists the file {path} of {repo} but does not have it: exclude the file, or have the repo repaired")]
+    #[error(
+        "{endpoint} lists the file {path} of {repo} but does not have it: exclude the file, or have the repo repaired"
+    )]
     FileNotFound {
         /// The repo.
         repo: String,
@@ -50,7 +54,9 @@ pub enum HubError {
         detail: String,
     },
     /// A licence must be accepted first.
-    #[error("{repo} is gated and {who} has no access: accept the licence at {endpoint}/{repo} with the token's account")]
+    #[error(
+        "{repo} is gated and {who} has no access: accept the licence at {endpoint}/{repo} with the token's account"
+    )]
     Gated {
         /// The repo.
         repo: String,

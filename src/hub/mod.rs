@@ -47,9 +47,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            first_byte: Duration::from_secs(60),
+            first_byte: Duration::from_mins(1),
             no_progress: Duration::from_secs(30),
-            pause_max: Duration::from_secs(60),
+            pause_max: Duration::from_mins(1),
             retry: Retry::default(),
         }
     }

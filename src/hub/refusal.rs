@@ -60,7 +60,13 @@ impl Hub {
         let detail = if words.is_empty() { String::new() } else { format!(" ({words})") };
         let host = host.to_owned();
         let retry_after = headers::pause(headers);
-        let server = |detail| HubError::Server { host: host.clone(), status: status.as_u16(), thing: asked.thing(), detail, retry_after };
+        let server = |detail| HubError::Server {
+            host: host.clone(),
+            status: status.as_u16(),
+            thing: asked.thing(),
+            detail,
+            retry_after,
+        };
         match status.as_u16() {
             429 => return HubError::RateLimited { host, retry_after },
             407 => return HubError::Network { host, fault: Fault::Proxy, cause: "407, it wants a login".into() },
@@ -105,12 +111,12 @@ impl Hub {
             ("RevisionNotFound", _, _) => Some(revision_not_found()),
             ("EntryNotFound", _, path) => Some(file_not_found(path.unwrap_or("its file list"))),
             (_, 401, _) if words.contains("Invalid credentials") => Some(unauthorized()),
-            (_, 401, _) => Some(repo_not_found()),
             (_, 403, _) => Some(unauthorized()),
             (_, 404 | 410, Some(path)) => Some(file_not_found(path)),
             // Mirrors say 404 without a code. A revision that somebody asked for is the likelier mistake.
             (_, 404 | 410, None) if asked.revision.as_str() != Revision::DEFAULT => Some(revision_not_found()),
-            (_, 404 | 410, None) => Some(repo_not_found()),
+            // Anonymous readers of a repo that is private or is not there get 401.
+            (_, 401, _) | (_, 404 | 410, None) => Some(repo_not_found()),
             _ => None,
         }
     }

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn waits_double_and_end() {
-        let mut attempts = Attempts::new(Retry::default(), Duration::from_secs(60));
+        let mut attempts = Attempts::new(Retry::default(), Duration::from_mins(1));
         let waits: Vec<_> = std::iter::from_fn(|| attempts.next_wait(&server(None))).map(|w| w.as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8]);
         attempts.reset();

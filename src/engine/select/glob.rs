@@ -1,4 +1,4 @@
-//! Python's `fnmatch`, as huggingface_hub's `allow_patterns` use it: `*` crosses `/`, and `dir/` means `dir/*`.
+//! Python's `fnmatch`, as `huggingface_hub`'s `allow_patterns` use it: `*` crosses `/`, and `dir/` means `dir/*`.
 
 /// One pattern.
 pub(super) struct Glob(Vec<Piece>);

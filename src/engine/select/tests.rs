@@ -61,7 +61,10 @@ fn auto_takes_the_first_format() {
 #[test]
 fn weights_by_name() {
     let listing = || files(&["a.bin", "a.safetensors", "onnx/a.onnx", "onnx/a.onnx_data", "c.json"]);
-    assert_eq!(names(select(listing(), &choice(Weights::Onnx, &[], &[])).unwrap()), ["onnx/a.onnx", "onnx/a.onnx_data", "c.json"]);
+    assert_eq!(
+        names(select(listing(), &choice(Weights::Onnx, &[], &[])).unwrap()),
+        ["onnx/a.onnx", "onnx/a.onnx_data", "c.json"]
+    );
     assert_eq!(select(listing(), &choice(Weights::All, &[], &[])).unwrap().len(), 5);
     let error = select(listing(), &choice(Weights::Gguf, &[], &[])).unwrap_err();
     assert_eq!(error.reason(), Reason::FileNotFound);

@@ -320,7 +320,8 @@ impl Dir {
 
     /// The bytes that this user can still write; none where the file system does not say.
     pub fn free_bytes(&self) -> Result<Option<u64>> {
-        let stat = rustix::fs::fstatvfs(&self.fd).or_else(|errno| fail("ask for the free space of", &self.path, errno))?;
+        let stat =
+            rustix::fs::fstatvfs(&self.fd).or_else(|errno| fail("ask for the free space of", &self.path, errno))?;
         Ok((stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
 }

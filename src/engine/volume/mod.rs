@@ -80,6 +80,10 @@ impl Volume {
     pub fn check_space(&self, bytes: u64, files: u64) -> Result<(), VolumeError> {
         let Some(free) = self.root.free_bytes()? else { return Ok(()) };
         let needed = bytes.saturating_add(files.saturating_mul(BLOCK_BYTES)).saturating_add(HEADROOM_BYTES);
-        if needed <= free { Ok(()) } else { Err(VolumeError::TooSmall { path: self.root.shown(Path::new("")), needed, free }) }
+        if needed <= free {
+            Ok(())
+        } else {
+            Err(VolumeError::TooSmall { path: self.root.shown(Path::new("")), needed, free })
+        }
     }
 }

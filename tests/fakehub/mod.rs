@@ -1,0 +1,317 @@
+//! A Hub in this process that can be told to misbehave. Used by path from several test binaries.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses another part of it")]
+
+mod body;
+mod tls;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, Response, StatusCode};
+use sha1::Digest;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+pub use tls::Authority;
+
+pub const COMMIT: &str = "7dbbc90392e2f80f3d3c277d6e90027e55de9125";
+pub const REPO: &str = "org/tiny";
+
+/// A file of the fake repo.
+#[derive(Clone)]
+pub struct HubFile {
+    pub path: String,
+    pub bytes: Vec<u8>,
+    /// Listed with `lfs`, as large files are.
+    pub lfs: bool,
+}
+
+/// What goes wrong with an answer.
+#[derive(Clone)]
+pub enum Fault {
+    /// Another answer altogether.
+    Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// A whole message with fewer bytes than listed.
+    Short(usize),
+    /// The connection is lost after so many bytes.
+    Cut(usize),
+    /// One bit is another.
+    Corrupt,
+    /// More bytes than listed.
+    Long,
+    /// 200 and the whole file, whatever the range.
+    IgnoreRange,
+    /// A wrong `Content-Range`.
+    WrongRange,
+    /// No `Content-Length`.
+    Chunked,
+    /// So many bytes, then a permit for the test, then silence.
+    Hang { after: usize, reached: Arc<Semaphore> },
+}
+
+struct Rule {
+    on: String,
+    times: usize,
+    fault: Fault,
+}
+
+/// A request as it was seen.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Path and query.
+    pub target: String,
+    pub authorization: Option<String>,
+    pub range: Option<String>,
+    pub user_agent: String,
+    pub accept_encoding: Option<String>,
+}
+
+pub struct Hub {
+    pub files: Mutex<Vec<HubFile>>,
+    /// Replaces the listing's JSON.
+    pub raw_tree: Mutex<Option<String>>,
+    pub info: Mutex<serde_json::Value>,
+    /// How many files a page lists.
+    pub page: Mutex<usize>,
+    pub token: Mutex<Option<String>>,
+    /// Where `resolve` sends readers, if not itself.
+    pub cdn: Mutex<Option<String>>,
+    rules: Mutex<Vec<Rule>>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+/// A running Hub; it ends with this value.
+pub struct Running {
+    pub hub: Arc<Hub>,
+    pub address: SocketAddr,
+    pub scheme: &'static str,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+pub fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Fault {
+    let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    Fault::Answer { status, headers, body: body.into() }
+}
+
+/// Bytes that look like nothing, the same in every run.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&sha2::Sha256::digest(bytes))
+}
+
+pub fn git_sha1(bytes: &[u8]) -> String {
+    let mut hash = sha1::Sha1::new_with_prefix(format!("blob {}\0", bytes.len()));
+    hash.update(bytes);
+    hex(&hash.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A small model with everything in it: folders, an empty file, awkward names, LFS and not.
+pub fn tiny_model() -> Vec<HubFile> {
+    let file = |path: &str, bytes: Vec<u8>, lfs| HubFile { path: path.into(), bytes, lfs };
+    vec![
+        file(".gitattributes", b"*.bin filter=lfs\n".to_vec(), false),
+        file("1_Pooling/config.json", b"{}\n".to_vec(), false),
+        file("README.md", noise(1, 5_000), false),
+        file("awful [name] #1 %20 é?.txt", b"awful\n".to_vec(), false),
+        file("config.json", b"{\"model_type\": \"bert\"}\n".to_vec(), false),
+        file("empty", Vec::new(), false),
+        file("model.safetensors", noise(2, 700_000), true),
+        file("pytorch_model.bin", noise(3, 10_000), true),
+    ]
+}
+
+impl Hub {
+    pub fn new(files: Vec<HubFile>) -> Arc<Self> {
+        let info = serde_json::json!({
+            "id": REPO, "sha": COMMIT, "lastModified": "2022-11-07T08:44:33.000Z", "library_name": "sentence-transformers",
+            "pipeline_tag": "sentence-similarity", "tags": ["tf", "bert", "en", "region:us"], "private": false
+        });
+        Arc::new(Self {
+            files: Mutex::new(files),
+            raw_tree: Mutex::default(),
+            info: Mutex::new(info),
+            page: Mutex::new(1000),
+            token: Mutex::default(),
+            cdn: Mutex::default(),
+            rules: Mutex::default(),
+            seen: Mutex::default(),
+        })
+    }
+
+    /// The next `times` requests whose path holds `on` get a fault.
+    pub fn fault(&self, on: &str, times: usize, fault: Fault) {
+        self.rules.lock().unwrap().push(Rule { on: on.into(), times, fault });
+    }
+
+    pub fn heal(&self) {
+        self.rules.lock().unwrap().clear();
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub fn forget(&self) {
+        self.seen.lock().unwrap().clear();
+    }
+
+    pub fn requests_for(&self, part: &str) -> Vec<Seen> {
+        self.seen().into_iter().filter(|seen| seen.target.contains(part)).collect()
+    }
+
+    fn next_fault(&self, path: &str) -> Option<Fault> {
+        let mut rules = self.rules.lock().unwrap();
+        let rule = rules.iter_mut().find(|rule| rule.times > 0 && path.contains(&rule.on))?;
+        rule.times -= 1;
+        Some(rule.fault.clone())
+    }
+
+    fn info(&self) -> Response<Body> {
+        json(self.info.lock().unwrap().to_string(), None)
+    }
+
+    fn tree(&self, request: &Request<Body>) -> Response<Body> {
+        if let Some(raw) = self.raw_tree.lock().unwrap().clone() {
+            return json(raw, None);
+        }
+        let files = self.files.lock().unwrap();
+        let page = *self.page.lock().unwrap();
+        let query = request.uri().query().unwrap_or_default();
+        let from: usize = query.split("cursor=").nth(1).map_or(0, |text| text.parse().unwrap());
+        let mut entries: Vec<_> = files.iter().skip(from).take(page).map(entry).collect();
+        if from == 0 {
+            entries
+                .push(serde_json::json!({"type": "directory", "oid": "0".repeat(40), "size": 0, "path": "1_Pooling"}));
+        }
+        let host = request.headers()["host"].to_str().unwrap();
+        let next = (from + page < files.len()).then(|| {
+            format!("<http://{host}{}?recursive=true&cursor={}>; rel=\"next\"", request.uri().path(), from + page)
+        });
+        json(serde_json::Value::from(entries).to_string(), next)
+    }
+}
+
+fn entry(file: &HubFile) -> serde_json::Value {
+    let mut value = serde_json::json!({
+        "type": "file", "path": file.path, "size": file.bytes.len(), "oid": git_sha1(&file.bytes), "xetHash": "redacted"
+    });
+    if file.lfs {
+        value["oid"] = git_sha1(b"pointer").into();
+        value["lfs"] = serde_json::json!({"oid": sha256(&file.bytes), "size": file.bytes.len(), "pointerSize": 134});
+    }
+    value
+}
+
+fn json(text: String, link: Option<String>) -> Response<Body> {
+    let mut response = Response::builder().header("content-type", "application/json");
+    if let Some(link) = link {
+        response = response.header("link", link);
+    }
+    response.body(text.into()).unwrap()
+}
+
+pub fn refusal(status: u16, code: &str) -> Response<Body> {
+    let response = Response::builder().status(status).header("x-error-code", code);
+    response.body(Body::from("{\"error\":\"…\"}")).unwrap()
+}
+
+async fn handle(State(hub): State<Arc<Hub>>, request: Request<Body>) -> Response<Body> {
+    let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8().unwrap().into_owned();
+    let authorization = header("authorization");
+    hub.seen.lock().unwrap().push(Seen {
+        target: request.uri().to_string(),
+        authorization: authorization.clone(),
+        range: header("range"),
+        user_agent: header("user-agent").unwrap_or_default(),
+        accept_encoding: header("accept-encoding"),
+    });
+    let fault = hub.next_fault(&path);
+    if let Some(Fault::Answer { status, headers, body }) = fault {
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(name, value);
+        }
+        return response.body(body.into()).unwrap();
+    }
+    let wanted = hub.token.lock().unwrap().clone();
+    if !path.starts_with("/cdn/") && wanted.is_some_and(|token| authorization != Some(format!("Bearer {token}"))) {
+        return refusal(401, "RepoNotFound");
+    }
+    if path.starts_with(&format!("/api/models/{REPO}/revision/")) {
+        return hub.info();
+    }
+    let commit = hub.info.lock().unwrap()["sha"].as_str().unwrap().to_owned();
+    if path.starts_with(&format!("/api/models/{REPO}/tree/{commit}")) {
+        return hub.tree(&request);
+    }
+    let files = hub.files.lock().unwrap().clone();
+    if let Some(name) = path.strip_prefix(&format!("/{REPO}/resolve/{commit}/")) {
+        let cdn = hub.cdn.lock().unwrap().clone();
+        return match files.iter().find(|file| file.path == name) {
+            None => refusal(404, "EntryNotFound"),
+            Some(file) if file.lfs && cdn.is_some() => Response::builder()
+                .status(StatusCode::FOUND)
+                .header("location", format!("{}/cdn/{}?signature=secret", cdn.unwrap(), file.path))
+                .body(Body::from("a redirect"))
+                .unwrap(),
+            Some(file) => body::answer(file, header("range"), fault),
+        };
+    }
+    match path.strip_prefix("/cdn/").and_then(|name| files.iter().find(|file| file.path == name)) {
+        Some(file) => body::answer(file, header("range"), fault),
+        None => refusal(404, "RepoNotFound"),
+    }
+}
+
+fn router(hub: &Arc<Hub>) -> Router {
+    Router::new().fallback(handle).with_state(Arc::clone(hub))
+}
+
+/// Starts a Hub without TLS.
+pub async fn start(hub: Arc<Hub>) -> Running {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = router(&hub);
+    let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    Running { hub, address, scheme: "http", server }
+}
+
+/// Starts a Hub with a certificate for `localhost` from an authority that nobody knows.
+pub async fn start_tls(hub: Arc<Hub>, authority: &Authority) -> Running {
+    let (listener, address) = tls::listen(authority).await;
+    let router = router(&hub);
+    let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    Running { hub, address, scheme: "https", server }
+}
+
+impl Running {
+    pub fn endpoint(&self) -> String {
+        let host = if self.scheme == "https" { "localhost" } else { "127.0.0.1" };
+        format!("{}://{host}:{}", self.scheme, self.address.port())
+    }
+}
