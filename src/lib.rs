@@ -5,7 +5,7 @@
 
 #[cfg(feature = "operator")]
 pub mod api;
-// pub mod cli;
+pub mod cli;
 #[cfg(feature = "operator")]
 pub mod controller;
 pub mod engine;

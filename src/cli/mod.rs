@@ -3,6 +3,10 @@
 //! This room turns words into tasks and outcomes into words and exit codes (0 done, 1 may succeed on retry, 2 bad usage,
 //! 3 will not succeed until something changes). stdout is for data, stderr for people. It must not know how anything is done.
 
+#[cfg(feature = "operator")]
+mod controller;
+#[cfg(feature = "operator")]
+mod crds;
 mod delete;
 mod download;
 mod lines;
@@ -32,7 +36,13 @@ enum Command {
     /// Do the task in `MODELCACHE_TASK` (what a Job's Pod runs)
     #[command(hide = true)]
     Worker(worker::Args),
-    // The operator's subcommands, each in a file of its own, behind the feature `operator`: controller, crds, serve.
+    // The operator's subcommands, each in a file of its own: `serve` has its place here too.
+    /// Run the operator
+    #[cfg(feature = "operator")]
+    Controller(controller::ControllerArgs),
+    /// Print the custom resource definitions
+    #[cfg(feature = "operator")]
+    Crds(crds::CrdsArgs),
 }
 
 /// Runs a command to its exit code.
@@ -48,10 +58,38 @@ pub fn run(cli: Cli) -> u8 {
         Command::Download(args) => runtime.block_on(download::run(args)),
         Command::Delete(args) => runtime.block_on(delete::run(args)),
         Command::Worker(args) => runtime.block_on(worker::run(args)),
+        #[cfg(feature = "operator")]
+        Command::Controller(args) => {
+            log_as_json();
+            code_of(runtime.block_on(controller::run(args)))
+        }
+        #[cfg(feature = "operator")]
+        Command::Crds(args) => code_of(crds::run(&args)),
     };
     // A thread that still waits for a slow disk must not keep a process that has its answer.
     runtime.shutdown_background();
     code
+}
+
+/// The exit code of a server or a printer: whatever went wrong may be right next time.
+#[cfg(feature = "operator")]
+fn code_of(ended: anyhow::Result<()>) -> u8 {
+    match ended {
+        Ok(()) => 0,
+        Err(error) => {
+            local::complain(&format!("{error:#}"));
+            1
+        }
+    }
+}
+
+/// A server's log: JSON on stderr, for machines first.
+#[cfg(feature = "operator")]
+fn log_as_json() {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let filter = EnvFilter::try_from_env("MODELCACHE_LOG").unwrap_or_else(|_| EnvFilter::new("warn,modelcache=info"));
+    // An error means that a subscriber is there already.
+    let _ = fmt().json().flatten_event(true).with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{Commit, InvalidIdent, string_newtype, text_conversions};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 /// A repo on a Hub: `org/name`, or `name` alone for the oldest ones.
@@ -199,7 +199,8 @@ impl EntryName {
             if byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-' {
                 name.push(char::from(byte));
             } else {
-                name.push_str(&format!("_{byte:02x}"));
+                // Writing into a string cannot fail.
+                let _ = write!(name, "_{byte:02x}");
             }
         }
         Self(name)

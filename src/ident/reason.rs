@@ -69,7 +69,7 @@ pub enum Reason {
     Unschedulable,
     /// The worker's image cannot be pulled.
     ImagePullFailed,
-    /// A ResourceQuota or LimitRange forbids the object.
+    /// A `ResourceQuota` or `LimitRange` forbids the object.
     QuotaExceeded,
     /// The named HubConnection does not exist.
     ConnectionNotFound,
