@@ -4,12 +4,11 @@
 //! under every container runtime's filter.)
 
 use super::VolumeError;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -256,13 +255,10 @@ impl Dir {
 
     /// The names in this folder, sorted.
     pub fn list(&self) -> Result<Vec<OsString>> {
-        // A second description of the folder, since the place in the list belongs to the description.
-        let fd = rustix::fs::openat(&self.fd, ".", FOLDER, Mode::empty())
-            .or_else(|errno| fail("list", &self.path, errno))?;
-        let mut buffer = [MaybeUninit::uninit(); 8192];
-        let mut entries = RawDir::new(fd, &mut buffer);
+        // Opens the folder once more, since the place in the list belongs to what is opened.
+        let entries = rustix::fs::Dir::read_from(&self.fd).or_else(|errno| fail("list", &self.path, errno))?;
         let mut names = Vec::new();
-        while let Some(entry) = entries.next() {
+        for entry in entries {
             let entry = entry.or_else(|errno| fail("list", &self.path, errno))?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
