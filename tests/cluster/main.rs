@@ -7,6 +7,10 @@
 mod fakehub;
 mod happy;
 mod harness;
+mod lifecycle;
+mod refusals;
+mod storage;
+mod workers;
 
 use fakehub::HubFile;
 

@@ -13,8 +13,6 @@ pub mod stage;
 pub mod volume;
 pub mod wait;
 
-pub use command::{kubectl, try_kubectl};
+pub use command::try_kubectl;
 pub use gate::Gate;
-pub use look::Published;
 pub use stage::{Stage, named, shared};
-pub use volume::Volume;

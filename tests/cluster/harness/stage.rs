@@ -6,7 +6,7 @@ use super::{lab, operator};
 use crate::fakehub::{self, Hub, REPO, Running};
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, ServiceAccount};
 use k8s_openapi::{NamespaceResourceScope, api::batch::v1::Job};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, Resource, ResourceExt};
 use modelcache::api::{HubConnection, ModelCacheEntry, label};
@@ -78,7 +78,11 @@ impl Stage {
     /// Creates an object from JSON.
     pub async fn create<K>(&self, object: Value) -> K
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + serde::Serialize,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + serde::Serialize,
     {
         let object: K = serde_json::from_value(object).unwrap();
         self.api::<K>().create(&PostParams::default(), &object).await.unwrap()
@@ -164,6 +168,12 @@ impl Stage {
     pub async fn pods(&self, entry: &ModelCacheEntry) -> Vec<Pod> {
         let ours = ListParams::default().labels(&format!("{}={}", label::ENTRY_UID, entry.uid().unwrap()));
         self.api::<Pod>().list(&ours).await.unwrap().items
+    }
+
+    /// Deletes an entry and waits until it is gone.
+    pub async fn delete(&self, name: &str) {
+        self.api::<ModelCacheEntry>().delete(name, &DeleteParams::default()).await.unwrap();
+        self.until_gone::<ModelCacheEntry>(name).await;
     }
 
     pub fn kubectl(&self, args: &[&str]) -> String {

@@ -68,10 +68,25 @@ impl Stage {
         entry
     }
 
+    /// Waits for a reason, and that its message has all of these words; gives the message.
+    pub async fn until_says(&self, name: &str, phase: Phase, reason: Reason, words: &[&str]) -> String {
+        let entry = self.until_reason(name, phase, reason).await;
+        let message = ready(entry.status.as_ref().unwrap()).1.to_owned();
+        for word in words {
+            assert!(message.contains(word), "{name}: {message:?} does not say {word:?}");
+        }
+        message
+    }
+
     /// Waits until something is gone.
     pub async fn until_gone<K>(&self, name: &str)
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
     {
         let gone = await_condition(self.api::<K>(), name, |object: Option<&K>| object.is_none());
         let kind = K::kind(&());
@@ -84,7 +99,12 @@ impl Stage {
     /// Waits for an object.
     pub async fn until_is<K>(&self, name: &str, what: &str, is: impl Fn(&K) -> bool) -> K
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
     {
         let found = await_condition(self.api::<K>(), name, |object: Option<&K>| object.is_some_and(&is));
         match timeout(DEADLINE, found).await {
