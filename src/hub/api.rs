@@ -80,6 +80,8 @@ struct TreeAnswer {
 
 #[derive(Deserialize)]
 struct LfsAnswer {
+    // Some mirrors use the name of the `?blobs=true` form.
+    #[serde(alias = "sha256")]
     oid: String,
     size: u64,
 }

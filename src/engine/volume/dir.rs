@@ -172,13 +172,23 @@ impl Dir {
         Ok(Some(bytes))
     }
 
-    /// Writes a small file so that there is at any instant the old one or the whole new one.
+    /// Writes a small file so that there is at any instant the old one or the whole new one. For files of one repo, which
+    /// has one writer at a time: what a kill leaves is replaced by the next run.
     pub fn write(&self, below: &Path, bytes: &[u8]) -> Result<()> {
-        let (folder, name) = self.made_parent(below)?;
         let mut temporary = OsString::from(".new-");
-        temporary.push(&name);
-        folder.write_new(&temporary, bytes)?;
-        rustix::fs::renameat(&folder.fd, &temporary, &folder.fd, &name)
+        temporary.push(below.file_name().unwrap_or_default());
+        self.write_by_way_of(&temporary, below, bytes)
+    }
+
+    /// The same for a file that workers of several repos write at a time. What a kill leaves of it stays.
+    pub fn write_shared(&self, below: &Path, bytes: &[u8]) -> Result<()> {
+        self.write_by_way_of(OsStr::new(&format!(".new-{}", super::unique())), below, bytes)
+    }
+
+    fn write_by_way_of(&self, temporary: &OsStr, below: &Path, bytes: &[u8]) -> Result<()> {
+        let (folder, name) = self.made_parent(below)?;
+        folder.write_new(temporary, bytes)?;
+        rustix::fs::renameat(&folder.fd, temporary, &folder.fd, &name)
             .or_else(|errno| fail("write", &folder.path.join(&name), errno))?;
         folder.sync()
     }
