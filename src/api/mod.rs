@@ -46,6 +46,8 @@ pub mod annotation {
     pub const CREATED_BY: &str = "modelcache.dev/created-by";
     /// Any new value makes a failed entry try again now.
     pub const RETRY: &str = "modelcache.dev/retry";
+    /// On a Job: the generation of the entry's spec that it was made for.
+    pub const GENERATION: &str = "modelcache.dev/generation";
     /// `"true"` lets a deletion end though files stay behind.
     pub const FORCE_DELETE: &str = "modelcache.dev/force-delete";
 }

@@ -37,8 +37,10 @@ async fn an_entry_in_a_shared_claim_is_published_and_a_pod_reads_it() {
     let nonempty = chosen().iter().filter(|file| !file.bytes.is_empty()).count();
     assert_eq!(stage.hub().requests_for("/resolve/").len(), nonempty, "each file is fetched once");
 
-    let mount = json!([{"name": "models", "mountPath": "/model", "readOnly": true, "subPath": format!("team/a/entries/{ENTRY}")}]);
-    let said = read(&stage, mount, "cd /model && sha256sum -c SHA256SUMS && ! touch model/new").await;
+    // The entry's `model` is a link out of its folder, so it is mounted by itself: the kubelet resolves it.
+    let mount = |name: &str| json!({"name": "models", "mountPath": format!("/entry/{name}"), "readOnly": true, "subPath": format!("team/a/entries/{ENTRY}/{name}")});
+    let mounts = json!([mount("model"), mount("SHA256SUMS")]);
+    let said = read(&stage, mounts, "cd /entry && sha256sum -c SHA256SUMS && ! touch model/new").await;
     assert_eq!(said.matches(": OK").count(), chosen().len(), "{said}");
     assert!(said.contains("Read-only file system"), "{said}");
 }

@@ -2,6 +2,7 @@
 
 use crate::chosen;
 use crate::fakehub::{self, Authority, Fault, Hub, REPO, answer};
+use crate::harness::wait::ready;
 use crate::harness::{Stage, lab, named, shared};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Patch, PatchParams};
@@ -108,9 +109,8 @@ async fn certificates_that_are_not_trusted_and_trusted_ones_from_both_kinds_of_o
     let host = address.ip().to_string();
     stage.until_says("tiny", Phase::Failed, Reason::TLSUntrusted, &[&host, "CA bundle"]).await;
     trust("ConfigMap", "absent").await;
-    let says_absent = |status: &ModelCacheEntryStatus| {
-        status.phase == Some(Phase::Failed) && crate::harness::wait::ready(status).1.contains("\"absent\"")
-    };
+    let says_absent =
+        |status: &ModelCacheEntryStatus| status.phase == Some(Phase::Failed) && ready(status).1.contains("\"absent\"");
     stage.until("tiny", "told of the missing ConfigMap", says_absent).await;
     volume.assert_nothing_published();
 
@@ -135,11 +135,9 @@ async fn a_hub_that_is_down_is_waited_for() {
     stage.entry("tiny", shared("models", json!({"source": {"hub": {"connectionRef": {"name": "down"}}}}))).await;
     let entry = stage.until_reason("tiny", Phase::Retrying, Reason::HubUnavailable).await;
     let status = entry.status.as_ref().unwrap();
+    let message = ready(status).1;
+    assert!(message.contains(&address.to_string()) && message.contains("check the endpoint"), "{message}");
     assert!(wait_of(status).is_some_and(|wait| (0.0..13.0).contains(&wait)), "{:?}", status.attempts);
-    assert!(
-        crate::harness::wait::ready(status).1.contains(&address.to_string().replace(':', ""))
-            || crate::harness::wait::ready(status).1.contains(&address.ip().to_string())
-    );
     let _back = fakehub::start_at(Hub::new(fakehub::tiny_model()), address).await;
     stage.until_phase("tiny", Phase::Ready).await;
 }
@@ -166,7 +164,7 @@ async fn answers_that_are_broken_are_retried_until_they_are_whole() {
     stage.entry("sick", in_folder("a", json!({"revision": "sick"}))).await;
     stage.entry("short", in_folder("b", json!({}))).await;
     stage.until_says("sick", Phase::Retrying, Reason::HubUnavailable, &["500", REPO]).await;
-    stage.until_says("short", Phase::Retrying, Reason::HubUnavailable, &["README.md", "100 of 5000 bytes"]).await;
+    stage.until_says("short", Phase::Retrying, Reason::HubUnavailable, &["README.md", "of 5000 bytes"]).await;
     volume.assert_nothing_published();
     stage.hub().heal();
     stage.until_phase("sick", Phase::Ready).await;

@@ -3,11 +3,10 @@
 use crate::chosen;
 use crate::fakehub::{HubFile, REPO, noise};
 use crate::harness::command::run;
-use crate::harness::wait::ready;
 use crate::harness::{Gate, Stage, shared};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ResourceQuota};
 use kube::api::{Patch, PatchParams};
-use modelcache::api::{ModelCacheEntryStatus, Phase};
+use modelcache::api::Phase;
 use modelcache::ident::Reason;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -146,20 +145,6 @@ async fn a_volume_that_is_only_for_reading() {
     stage.retry("tiny").await;
     let entry = stage.until_phase("tiny", Phase::Ready).await;
     volume.assert_holds(&entry, &chosen());
-}
-
-#[tokio::test]
-async fn a_volume_that_was_never_for_writing() {
-    let mut stage = Stage::new("neverwritten").await;
-    let volume = stage.disk("models", 16).await;
-    remount(&volume.folder, "ro");
-    stage.entry("tiny", shared("models", json!({}))).await;
-    // The kubelet itself cannot give the volume to the worker's group, so no worker ever runs.
-    let told = |status: &ModelCacheEntryStatus| ready(status).0 == Reason::VolumeReadOnly.as_str();
-    let entry = stage.until("tiny", "told of the read-only volume", told).await;
-    assert!(ready(entry.status.as_ref().unwrap()).1.contains("read-only"));
-    remount(&volume.folder, "rw");
-    stage.until_phase("tiny", Phase::Ready).await;
 }
 
 fn remount(folder: &Path, how: &str) {

@@ -1,9 +1,8 @@
 //! Workers that are stopped, taken away, starved, or cannot start.
 
 use crate::chosen;
-use crate::fakehub::HubFile;
 use crate::harness::wait::ready;
-use crate::harness::{Gate, Stage, shared};
+use crate::harness::{Gate, Stage, operator, shared};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -35,11 +34,15 @@ async fn an_evicted_worker_is_replaced_and_goes_on() {
 async fn a_worker_that_needs_more_memory_than_it_may() {
     let mut stage = Stage::new("oom").await;
     let volume = stage.local("models").await;
+    // A listing so long that it does not fit.
+    let file = |number: u32| json!({"type": "file", "path": format!("files/{number}"), "size": 3, "oid": format!("{number:040x}")});
+    let tree: Vec<_> = (0..40_000).map(file).collect();
+    *stage.hub().raw_tree.lock().unwrap() = Some(serde_json::Value::from(tree).to_string());
     let limits = json!({"resources": {"requests": {"memory": "8Mi"}, "limits": {"memory": "8Mi"}}});
     stage.entry("tiny", shared("models", json!({"job": limits}))).await;
-    let message = stage.until_says("tiny", Phase::Retrying, Reason::OOMKilled, &["8Mi", "spec.job.resources"]).await;
-    assert!(message.contains("raise"), "{message}");
+    stage.until_says("tiny", Phase::Retrying, Reason::OOMKilled, &["8Mi", "raise spec.job.resources"]).await;
     volume.assert_nothing_published();
+    *stage.hub().raw_tree.lock().unwrap() = None;
     stage.change("tiny", json!({"spec": {"job": null}})).await;
     stage.until_ready("tiny").await;
 }
@@ -78,6 +81,28 @@ async fn a_suspended_entry_stops_its_worker_and_goes_on_later() {
 }
 
 #[tokio::test]
+async fn no_second_worker_starts_while_the_first_still_ends() {
+    let mut stage = Stage::new("oneatatime").await;
+    stage.local("models").await;
+    let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
+    stage.entry("tiny", shared("models", json!({}))).await;
+    gate.reached().await;
+    let entry = stage.until_phase("tiny", Phase::Downloading).await;
+    let pod = stage.pods(&entry).await.remove(0);
+    // A worker that does not notice that it is told to stop, as one that waits for a disk.
+    let process = operator::process(&pod).expect("the worker runs");
+    operator::signal(process, "STOP");
+    stage.change("tiny", json!({"spec": {"suspend": true}})).await;
+    stage.until_phase("tiny", Phase::Suspended).await;
+    stage.change("tiny", json!({"spec": {"suspend": false}})).await;
+    let queued = stage.until_phase("tiny", Phase::Queued).await;
+    let message = ready(queued.status.as_ref().unwrap()).1.to_owned();
+    assert!(message.contains(&pod.name_any()), "{message}");
+    operator::signal(process, "CONT");
+    stage.until_ready("tiny").await;
+}
+
+#[tokio::test]
 async fn a_worker_that_no_node_can_take_follows_a_change_of_the_spec() {
     let mut stage = Stage::new("unschedulable").await;
     stage.local("models").await;
@@ -91,7 +116,7 @@ async fn a_worker_that_no_node_can_take_follows_a_change_of_the_spec() {
 async fn a_retry_is_acted_on_once() {
     let mut stage = Stage::new("retry").await;
     stage.local("models").await;
-    let files: Vec<HubFile> = std::mem::take(&mut *stage.hub().files.lock().unwrap());
+    let files = std::mem::take(&mut *stage.hub().files.lock().unwrap());
     stage.entry("tiny", shared("models", json!({}))).await;
     stage.until_reason("tiny", Phase::Failed, Reason::FileNotFound).await;
     *stage.hub().files.lock().unwrap() = files;
