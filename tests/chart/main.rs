@@ -135,7 +135,7 @@ impl Place {
         let binding = RoleBinding {
             metadata: metadata("editors"),
             role_ref: RoleRef {
-                api_group: "rbac.authorization.k8s.io".into(),
+                api_group: "rbac.authorization.k8s.io".to_owned().into(),
                 kind: "ClusterRole".into(),
                 name: "edit".into(),
             },
