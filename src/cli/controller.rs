@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Runs the operator.
 #[derive(Debug, clap::Args)]
-pub struct ControllerArgs {
+pub(super) struct ControllerArgs {
     /// The configuration file (YAML); the chart writes it from its values.
     #[arg(long, value_name = "FILE", env = "MODELCACHE_CONFIG")]
     config: PathBuf,
@@ -30,10 +30,11 @@ fn default_identity() -> String {
 }
 
 /// Runs the operator until it is told to stop.
-pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
+pub(super) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let path = &args.config;
     let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-    let config: Config = serde_yaml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))?;
+    let config: Config =
+        serde_yaml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))?;
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopper = stop.clone();

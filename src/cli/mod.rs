@@ -20,6 +20,8 @@ use clap::{Parser, Subcommand};
 
 /// The exit code of bad usage, as clap has it too.
 const BAD_USAGE: u8 = 2;
+/// The most threads that wait for the network. Hashing and disks have threads of their own.
+const THREADS_MAX: usize = 8;
 
 /// Keeps verified Hugging Face models in persistent volumes.
 #[derive(Debug, Parser)]
@@ -52,7 +54,9 @@ enum Command {
 
 /// Runs a command to its exit code.
 pub fn run(cli: Cli) -> u8 {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // A worker's memory is counted, and a node may have a hundred cores: more threads would only be more arenas.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, THREADS_MAX));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             local::complain(&format!("failed to start: {error}"));

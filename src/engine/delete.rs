@@ -56,6 +56,7 @@ pub(super) fn finish(volume: &Volume, model: &ModelRef) -> Result<(), EngineErro
     let steps = || -> Result<(), VolumeError> {
         if volume.root().kind(&layout::entry(&model.entry_name()))?.is_none() {
             volume.root().remove_all(&layout::view(&model.entry_name()))?;
+            volume.root().remove_all(&layout::retired_views(&model.entry_name()))?;
             forget_sources(volume, model)?;
         }
         if let Some(gone) = gone {

@@ -7,7 +7,7 @@ use super::plan::{Plan, PlannedFile, staging_prefix};
 use super::progress::Progress;
 use super::publish::{Publication, publish};
 use super::select::select;
-use super::volume::{Staging, Volume, VolumeError};
+use super::volume::{Staging, Volume, VolumeError, remove_stagings};
 use super::{EngineError, Finished, Settings, blocking, delete};
 use crate::format::layout::{self, Source, SourceRecord};
 use crate::format::metadata::ModelMetadata;
@@ -103,6 +103,8 @@ async fn done_before(
         let Some(entry) = entry.filter(|entry| entry.sums.digest() == record.manifest) else { return Ok(None) };
         let bytes = entry::complete_bytes(&volume, &download.model, &entry).map_err(EngineError::Volume)?;
         let Some(bytes) = bytes else { return Ok(None) };
+        // What a run left that was killed right after its publication. On a read-only volume it may stay.
+        let _ = remove_stagings(&volume, &staging_prefix(&download.model), None);
         let done = Done {
             path: entry::published_path(&task, &name),
             commit: Some(entry.commit),

@@ -1,10 +1,14 @@
 //! From the Hub's listing to what will be on the volume. Pure: all that a hostile listing could do ends here.
 
+use crate::format::sums::SUMS_MAX_BYTES;
 use crate::hub::Listed;
 use crate::ident::{COMPONENT_MAX_BYTES, Commit, FileDigest, InvalidIdent, ModelRef, Reason, RelPath};
 use sha2::Digest;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
+
+/// What a line of `SHA256SUMS` holds beside the path: 64 digits, two spaces, `model/`, a line feed.
+const SUMS_LINE_BYTES: usize = 73;
 
 /// One file of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +72,14 @@ pub enum PlanError {
         /// The name's length.
         length: usize,
     },
+    /// More names than a list of checksums may have.
+    #[error(
+        "the names of the chosen files are {bytes} bytes long in SHA256SUMS, more than {SUMS_MAX_BYTES}: choose fewer files"
+    )]
+    TooMany {
+        /// The list's length.
+        bytes: usize,
+    },
     /// Sizes that no disk has.
     #[error("the sizes that the Hub lists are impossible: have the repo or the mirror repaired")]
     Sizes,
@@ -81,6 +93,7 @@ impl PlanError {
             | Self::Twice { .. }
             | Self::Collides { .. }
             | Self::FileAndFolder { .. }
+            | Self::TooMany { .. }
             | Self::EntryName { .. } => Reason::UnsafePath,
             Self::Sizes => Reason::HubUnavailable,
         }
@@ -100,6 +113,11 @@ impl Plan {
             files.push(PlannedFile { path, size, digest });
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
+        // Checked now, as a list that could not be read again would make the entry unreadable.
+        let bytes = files.iter().map(|file| file.path.as_str().len() + SUMS_LINE_BYTES).sum();
+        if bytes > SUMS_MAX_BYTES {
+            return Err(PlanError::TooMany { bytes });
+        }
         check_names(&files, ignores_case)?;
         // File systems count sizes in signed 64 bits.
         let total = files.iter().try_fold(0_u64, |sum, file| sum.checked_add(file.size));

@@ -13,6 +13,9 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+/// The longest reference that is read, in bytes.
+const REFERENCE_MAX_BYTES: u64 = 4096;
+
 /// What is published.
 pub(super) struct Publication<'a> {
     pub(super) plan: &'a Plan,
@@ -94,15 +97,35 @@ fn write_references(volume: &Volume, plan: &Plan) -> Result<(), VolumeError> {
     Ok(())
 }
 
-/// The view is replaced as a whole, so that a running Pod keeps what it started with.
+/// The view is replaced as a whole, and what was there is retired and not removed: a Pod that has it mounted keeps what it
+/// started with, which would be nothing if its files were unlinked.
 fn place_view(volume: &Volume, staging: &Staging, plan: &Plan) -> Result<(), VolumeError> {
-    let staged = staging.path("view");
-    volume.root().remove_all(&staged)?;
-    for revision in references(plan, true) {
-        let path = staged.join(layout::REFS).join(revision.as_str());
-        volume.root().write(&path, plan.commit.to_string().as_bytes())?;
+    let root = volume.root();
+    let name = plan.model.entry_name();
+    let place = layout::view(&name);
+    let commit = plan.commit.to_string();
+    let references = references(plan, true);
+    let mut up_to_date = root.kind(&place)?.is_some();
+    for revision in &references {
+        let path = place.join(layout::REFS).join(revision.as_str());
+        up_to_date = up_to_date && root.read(&path, REFERENCE_MAX_BYTES)?.as_deref() == Some(commit.as_bytes());
     }
-    replace(volume.root(), &staged, &layout::view(&plan.model.entry_name()), &staging.path("old-view"))
+    if up_to_date {
+        return Ok(());
+    }
+    let staged = staging.path("view");
+    root.remove_all(&staged)?;
+    for revision in &references {
+        root.write(&staged.join(layout::REFS).join(revision.as_str()), commit.as_bytes())?;
+    }
+    if root.kind(&place)?.is_none() {
+        return replace(root, &staged, &place, &staged);
+    }
+    // The new one waits in the retired one's place, so that changing places retires the old one in the same instant.
+    let retired = root.make_dir(&layout::retired_views(&name))?.list()?.len();
+    let slot = layout::retired_views(&name).join(format!("{retired:06}"));
+    root.rename(&staged, &slot)?;
+    replace(root, &slot, &place, &slot.with_extension("old"))
 }
 
 /// The entry's folder, last of all: with its name on the disk the entry exists.
@@ -118,18 +141,41 @@ fn place_entry(volume: &Volume, staging: &Staging, publication: &Publication<'_>
     replace(volume.root(), &staged, &layout::entry(&plan.model.entry_name()), &staging.path("old-entry"))
 }
 
-/// Puts a staged folder in a place. What was there ends in the staging, which is removed at the end.
+/// Puts a staged folder in a place. What was there ends where the staged one was, or under `old`.
 fn replace(root: &Dir, staged: &Path, place: &Path, old: &Path) -> Result<(), VolumeError> {
     if root.kind(place)?.is_none() {
         root.rename(staged, place)?;
     } else if !root.exchange(staged, place)? {
-        // Not atomic, but a kill between the two leaves no entry, and the next run publishes it without a request.
-        root.remove_all(old)?;
-        root.rename(place, old)?;
-        root.rename(staged, place)?;
+        replace_in_two_steps(root, staged, place, old)?;
     }
     match root.open_dir(place.parent().unwrap_or(Path::new("")))? {
         Some(parent) => parent.sync(),
         None => Ok(()),
+    }
+}
+
+/// Where two folders cannot change places. A kill between the two steps leaves nothing in the place, and the next run
+/// publishes again without fetching a file.
+fn replace_in_two_steps(root: &Dir, staged: &Path, place: &Path, old: &Path) -> Result<(), VolumeError> {
+    root.remove_all(old)?;
+    root.rename(place, old)?;
+    root.rename(staged, place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_replaced_with_and_without_exchange() {
+        for step in [replace, replace_in_two_steps] {
+            let volume = tempfile::tempdir().unwrap();
+            let root = Dir::open_root(volume.path()).unwrap();
+            root.write(Path::new("new/x"), b"new").unwrap();
+            root.write(Path::new("place/x"), b"old").unwrap();
+            root.write(Path::new("old/y"), b"older").unwrap();
+            step(&root, Path::new("new"), Path::new("place"), Path::new("old")).unwrap();
+            assert_eq!(root.read(Path::new("place/x"), 9).unwrap().unwrap(), b"new");
+        }
     }
 }

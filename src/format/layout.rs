@@ -87,6 +87,11 @@ pub fn view(name: &EntryName) -> PathBuf {
     PathBuf::from(VIEWS).join(name.as_str())
 }
 
+/// Views that an entry had before. A Pod that has one mounted still reads it, so they stay until the entry is deleted.
+pub fn retired_views(name: &EntryName) -> PathBuf {
+    PathBuf::from(STATE).join("retired").join(name.as_str())
+}
+
 /// Where an entry's `model` link points: from the entry's folder to the snapshot.
 pub fn model_link(repo: &RepoId, commit: &Commit) -> PathBuf {
     PathBuf::from("../..").join(snapshot(repo, commit))

@@ -19,6 +19,8 @@ const JSON_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// The most pages and files of one listing.
 const PAGES_MAX: usize = 2_000;
 const FILES_MAX: usize = 500_000;
+/// The longest texts of a model: escaped and indented they must still be readable metadata, of at most 1 MiB.
+const TEXTS_MAX_BYTES: usize = 128 * 1024;
 
 /// What the Hub says of a model at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,8 @@ struct TreeAnswer {
 
 #[derive(Deserialize)]
 struct LfsAnswer {
+    // Some mirrors use the name of the `?blobs=true` form.
+    #[serde(alias = "sha256")]
     oid: String,
     size: u64,
 }
@@ -90,6 +94,11 @@ impl Hub {
         let url = self.address(&format!("api/models/{repo}/revision/{quoted}"), asked)?;
         let (answer, _) = self.json::<InfoAnswer>(&url, asked).await?;
         let commit = answer.sha.parse().map_err(|_| nonsense(&url, asked, "its `sha` is not a commit"))?;
+        let texts = [&answer.last_modified, &answer.library_name, &answer.pipeline_tag].into_iter().flatten();
+        let bytes: usize = texts.chain(answer.tags.iter().flatten()).map(String::len).sum();
+        if bytes > TEXTS_MAX_BYTES {
+            return Err(nonsense(&url, asked, &format!("its tags are longer than {TEXTS_MAX_BYTES} bytes")));
+        }
         let languages = answer.tags.as_deref().map(|tags| language::tagged(tags, answer.card.as_ref()));
         Ok(ModelInfo {
             commit,

@@ -101,12 +101,7 @@ impl Hub {
         &self.endpoint
     }
 
-    /// How often a request is tried again.
-    pub fn retry(&self) -> Retry {
-        self.limits.retry
-    }
-
-    /// The longest pause that is waited for.
+    /// The tries of one more request or file.
     pub fn attempts(&self) -> Attempts {
         Attempts::new(self.limits.retry, self.limits.pause_max)
     }

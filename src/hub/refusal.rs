@@ -57,7 +57,12 @@ impl Hub {
     ) -> HubError {
         let code = header(headers, "x-error-code");
         let words = header(headers, "x-error-message");
-        let detail = if words.is_empty() { String::new() } else { format!(" ({words})") };
+        // What the Hub's operators ask for when somebody complains.
+        let id = ["x-request-id", "x-amzn-trace-id", "x-amz-cf-id"].iter().map(|name| header(headers, name));
+        let id = id.into_iter().find(|id| !id.is_empty()).map(|id| format!("request {id}"));
+        let said: Vec<String> =
+            [Some(words.clone()).filter(|words| !words.is_empty()), id].into_iter().flatten().collect();
+        let detail = if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) };
         let host = host.to_owned();
         let retry_after = headers::pause(headers);
         let server = |detail| HubError::Server {

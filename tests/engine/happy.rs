@@ -3,6 +3,7 @@
 use crate::fakehub::{self, COMMIT, Fault, Hub, REPO, noise};
 use crate::rig::{Rig, chosen};
 use modelcache::format::layout;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
 #[tokio::test]
@@ -116,12 +117,16 @@ async fn a_moved_branch_replaces_the_entry_and_keeps_the_old_snapshot() {
     files[2].bytes = noise(9, 4_000);
     *rig.hub().files.lock().unwrap() = files.clone();
     let newer = "b".repeat(40);
+    // What a Pod has mounted is a folder, whatever its name becomes.
+    let mounted = std::fs::File::open(rig.volume().join("views/org_2ftiny/refs")).unwrap();
     rig.hub().info.lock().unwrap()["sha"] = newer.clone().into();
     rig.run().await.unwrap();
     rig.assert_published(&files);
     let read = |path: &str| std::fs::read_to_string(rig.volume().join(path)).unwrap();
     assert_eq!(read("hub/models--org--tiny/refs/main"), newer);
     assert_eq!(read("views/org_2ftiny/refs/main"), newer);
+    let seen = std::fs::read_to_string(format!("/proc/self/fd/{}/main", mounted.as_raw_fd())).unwrap();
+    assert_eq!(seen, COMMIT, "a running Pod keeps what it started with");
     assert!(rig.volume().join(format!("hub/models--org--tiny/snapshots/{COMMIT}/README.md")).exists());
 }
 

@@ -65,11 +65,6 @@ async fn killed_around_the_publication_the_next_run_ends_right() {
         }
         let mut second = worker(&rig);
         assert!(second.wait().await.unwrap().success());
-        // A kill after the entry's rename may leave its staging behind until the next plan of this model.
-        let staging = rig.volume().join(".modelcache/staging");
-        for left in std::fs::read_dir(&staging).unwrap() {
-            std::fs::remove_dir_all(left.unwrap().path()).unwrap();
-        }
         rig.assert_published(&model());
     }
 }

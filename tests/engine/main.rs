@@ -1,4 +1,5 @@
 //! The engine against a Hub with faults, in this process and as the real binary.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::format_collect, reason = "a test that cannot go on shall panic")]
 
 #[path = "../fakehub/mod.rs"]
 mod fakehub;

@@ -4,7 +4,7 @@ use crate::fakehub::{self, Hub, HubFile, REPO, Running, sha256};
 use modelcache::engine::progress::Progress;
 use modelcache::engine::{self, EngineError, Finished, Settings};
 use modelcache::format::metadata::ModelMetadata;
-use modelcache::format::task::{Delete, Download, HubAccess, MountedFile, Task, Work};
+use modelcache::format::task::{Delete, Download, FileChoice, HubAccess, MountedFile, Task, Work};
 use modelcache::hub::{Limits, Retry};
 use modelcache::ident::Reason;
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ impl Rig {
             proxy: modelcache::format::task::ProxyChoice::default(),
         };
         let model = serde_json::from_value(serde_json::json!({"repo": REPO})).unwrap();
-        let download = Download { model, hub, files: Default::default(), requested_by: "ada".into() };
+        let download = Download { model, hub, files: FileChoice::default(), requested_by: "ada".into() };
         let task = Task { nonce: "nonce".into(), volume, sub_path: None, work: Work::Download(download) };
         Self { running, place, settings: settings(), task, progress: Arc::new(Progress::default()) }
     }

@@ -1,5 +1,6 @@
 //! A Hub in this process that can be told to misbehave. Used by path from several test binaries.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses another part of it")]
+#![allow(clippy::unwrap_used, clippy::format_collect, reason = "a test that cannot go on shall panic")]
 
 mod body;
 mod tls;

@@ -4,12 +4,11 @@
 //! under every container runtime's filter.)
 
 use super::VolumeError;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -173,13 +172,23 @@ impl Dir {
         Ok(Some(bytes))
     }
 
-    /// Writes a small file so that there is at any instant the old one or the whole new one.
+    /// Writes a small file so that there is at any instant the old one or the whole new one. For files of one repo, which
+    /// has one writer at a time: what a kill leaves is replaced by the next run.
     pub fn write(&self, below: &Path, bytes: &[u8]) -> Result<()> {
-        let (folder, name) = self.made_parent(below)?;
         let mut temporary = OsString::from(".new-");
-        temporary.push(&name);
-        folder.write_new(&temporary, bytes)?;
-        rustix::fs::renameat(&folder.fd, &temporary, &folder.fd, &name)
+        temporary.push(below.file_name().unwrap_or_default());
+        self.write_by_way_of(&temporary, below, bytes)
+    }
+
+    /// The same for a file that workers of several repos write at a time. What a kill leaves of it stays.
+    pub fn write_shared(&self, below: &Path, bytes: &[u8]) -> Result<()> {
+        self.write_by_way_of(OsStr::new(&format!(".new-{}", super::unique())), below, bytes)
+    }
+
+    fn write_by_way_of(&self, temporary: &OsStr, below: &Path, bytes: &[u8]) -> Result<()> {
+        let (folder, name) = self.made_parent(below)?;
+        folder.write_new(temporary, bytes)?;
+        rustix::fs::renameat(&folder.fd, temporary, &folder.fd, &name)
             .or_else(|errno| fail("write", &folder.path.join(&name), errno))?;
         folder.sync()
     }
@@ -256,13 +265,10 @@ impl Dir {
 
     /// The names in this folder, sorted.
     pub fn list(&self) -> Result<Vec<OsString>> {
-        // A second description of the folder, since the place in the list belongs to the description.
-        let fd = rustix::fs::openat(&self.fd, ".", FOLDER, Mode::empty())
-            .or_else(|errno| fail("list", &self.path, errno))?;
-        let mut buffer = [MaybeUninit::uninit(); 8192];
-        let mut entries = RawDir::new(fd, &mut buffer);
+        // Opens the folder once more, since the place in the list belongs to what is opened.
+        let entries = rustix::fs::Dir::read_from(&self.fd).or_else(|errno| fail("list", &self.path, errno))?;
         let mut names = Vec::new();
-        while let Some(entry) = entries.next() {
+        for entry in entries {
             let entry = entry.or_else(|errno| fail("list", &self.path, errno))?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {

@@ -15,6 +15,8 @@ pub use staging::{Staging, remove_stagings};
 
 use crate::format::layout;
 use crate::ident::RelPath;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::path::Path;
 
 /// The longest layout file that is read, in bytes.
@@ -28,6 +30,11 @@ const BLOCK_BYTES: u64 = 4096;
 #[derive(Debug)]
 pub struct Volume {
     root: Dir,
+}
+
+/// A name that no other worker has: in their Pods all of them are process 1.
+fn unique() -> String {
+    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 impl Volume {
@@ -71,7 +78,7 @@ impl Volume {
         }
         let traits = probe::probe(&self.root.make_dir(Path::new(layout::STATE))?, ignores_case)?;
         if self.root.read(&layout::version_file(), VERSION_MAX_BYTES)?.is_none() {
-            self.root.write(&layout::version_file(), format!("{}\n", layout::VERSION).as_bytes())?;
+            self.root.write_shared(&layout::version_file(), format!("{}\n", layout::VERSION).as_bytes())?;
         }
         Ok(traits)
     }
@@ -85,5 +92,37 @@ impl Volume {
         } else {
             Err(VolumeError::TooSmall { path: self.root.shown(Path::new("")), needed, free })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_of_several_repos_get_ready_at_the_same_time() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..8 {
+                        let volume = Volume::open(folder.path(), None).unwrap();
+                        assert!(!volume.prepare(None).unwrap().ignores_case);
+                    }
+                });
+            }
+        });
+        let names = Dir::open_root(&folder.path().join(layout::STATE)).unwrap().list().unwrap();
+        assert_eq!(names, ["layout", "sources", "staging"]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_both_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = Volume::open(folder.path(), None).unwrap();
+        volume.check_space(1, 1).unwrap();
+        let error = volume.check_space(u64::MAX, 1).unwrap_err();
+        assert_eq!(error.reason(), crate::ident::Reason::OutOfSpace);
+        assert!(error.to_string().contains("18446744073709551615 more bytes are needed"), "{error}");
     }
 }

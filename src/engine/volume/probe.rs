@@ -10,14 +10,11 @@ pub struct Traits {
     pub ignores_case: bool,
 }
 
-/// The name that is tried; its other form is in capital letters.
-const NAME: &str = "probe";
-
 /// Creates, syncs, renames and removes a file, so that what does not work is known before the first byte is fetched.
 pub(super) fn probe(state: &Dir, ignores_case: Option<bool>) -> Result<Traits, VolumeError> {
-    let name = Path::new(NAME);
-    state.write(name, b"modelcache tries whether it can write here\n")?;
-    let seen = state.kind(Path::new(&NAME.to_uppercase()))?.is_some();
-    state.remove_file(name)?;
+    let name = format!("probe-{}", super::unique());
+    state.write(Path::new(&name), b"modelcache tries whether it can write here\n")?;
+    let seen = state.kind(Path::new(&name.to_uppercase()))?.is_some();
+    state.remove_file(Path::new(&name))?;
     Ok(Traits { ignores_case: ignores_case.unwrap_or(seen) })
 }
