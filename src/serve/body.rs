@@ -7,6 +7,7 @@
 use super::catalog::{ServedFile, Stamp};
 use super::range::Piece;
 use super::refusal::Refusal;
+use super::root::if_there;
 use axum::body::Body;
 use bytes::Bytes;
 use std::fs::File;
@@ -33,8 +34,8 @@ pub(super) fn open(served: &ServedFile) -> Result<Opened, Refusal> {
         tracing::error!("{} is not served: {why}", shown.display());
         Refusal::Changed
     };
-    let file = match served.root.open_file(&served.place) {
-        Ok(Some((file, _))) => file,
+    let file = match if_there(served.root.file(&served.place)) {
+        Ok(Some(file)) => file,
         Ok(None) => return Err(refuse(&"it is gone")),
         Err(error) => return Err(refuse(&error)),
     };

@@ -151,7 +151,8 @@ async fn paths_are_told_in_one_question() {
     // The answer may come while the client still sends, and then be lost with the connection.
     let too_long = server.ask(Method::POST, path).body("x".repeat(3 << 20)).send().await;
     assert!(too_long.map_or(true, |response| response.status() == 400));
-    let broken = server.ask(Method::POST, path).header("content-type", "application/json").body("{").send().await.unwrap();
+    let broken =
+        server.ask(Method::POST, path).header("content-type", "application/json").body("{").send().await.unwrap();
     assert_eq!(broken.status(), 400);
     assert_eq!(header(&server.get(path).await, "allow").unwrap(), "POST");
 }

@@ -110,8 +110,7 @@ async fn no_name_leaves_the_folder() {
         "./config.json",
         "%ff",
     ] {
-        let request =
-            format!("GET /org/name/resolve/main/{path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n");
+        let request = format!("GET /org/name/resolve/main/{path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n");
         let answer = server.raw(&request).await;
         assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
         assert!(!answer.ends_with("secret") && !answer.contains("root:"), "{path}: {answer}");
