@@ -35,7 +35,7 @@ impl Server {
         modelcache::hub::install_crypto();
         let mut child = command().args(args).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await.unwrap().unwrap();
+        let line = tokio::time::timeout(Duration::from_mins(1), lines.next_line()).await.unwrap().unwrap();
         let Some(line) = line else {
             let mut said = String::new();
             child.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();

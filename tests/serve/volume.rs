@@ -38,7 +38,7 @@ async fn entries_come_and_go() {
 async fn a_settled_volume_is_not_read_again() {
     let volume = tempfile::tempdir().unwrap();
     let entry = publish(volume.path(), "org/name", Some(COMMIT), &[("a", "x")]);
-    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(1);
     let entries = std::fs::File::open(volume.path().join("entries")).unwrap();
     entries.set_modified(long_ago).unwrap();
     let server = Server::of_volume(volume.path()).await;
