@@ -2,7 +2,7 @@
 
 use crate::chosen;
 use crate::harness::wait::ready;
-use crate::harness::{Gate, Stage, operator, shared};
+use crate::harness::{Gate, Stage, apart, operator, shared};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -78,6 +78,33 @@ async fn a_suspended_entry_stops_its_worker_and_goes_on_later() {
     volume.assert_holds(&entry, &chosen());
     let weights = stage.hub().requests_for("/model.safetensors");
     assert!(weights.len() == 2 && weights[1].range.is_some(), "it goes on where it stopped: {weights:?}");
+}
+
+#[tokio::test]
+async fn a_worker_that_is_deleted_or_killed_goes_on_where_it_stopped() {
+    let mut stage = Stage::new("killed").await;
+    let volume = stage.local("models").await;
+    for (name, is_killed) in [("deleted", false), ("killed", true)] {
+        let hub = stage.hub_named(name).await;
+        let gate = Gate::at(&hub.hub, "/model.safetensors", 350_000);
+        stage.entry(name, apart(name, json!({}))).await;
+        gate.reached().await;
+        let rest_is_there =
+            |status: &ModelCacheEntryStatus| status.progress.as_ref().is_some_and(|progress| progress.files_done == 6);
+        let entry = stage.until(name, "done but for the weights", rest_is_there).await;
+        let pod = stage.pods(&entry).await.remove(0);
+        if is_killed {
+            operator::signal(operator::process(&pod).expect("the worker runs"), "KILL");
+        } else {
+            stage.kubectl(&["delete", "pod", &pod.name_any(), "--wait=false"]);
+        }
+        stage.until_reason(name, Phase::Retrying, Reason::Interrupted).await;
+        let entry = stage.until_ready(name).await;
+        volume.assert_holds(&entry, &chosen());
+        let fetched = hub.hub.requests_for("/resolve/");
+        assert_eq!(fetched.len(), 7, "only the weights are asked for twice: {fetched:?}");
+        assert!(fetched.last().unwrap().range.is_some(), "{fetched:?}");
+    }
 }
 
 #[tokio::test]
