@@ -1,18 +1,15 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What the scripts of this folder share: paths, lines of progress, and stages that are counted. To be sourced.
 
 ROOT=$(readlink -f "${BASH_SOURCE[0]%/*}/..")
 # What is built or fetched once for a machine, outside the checkout.
 CACHE=${MODELCACHE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/modelcache}
-# shellcheck disable=SC2034 # read by the scripts that source this
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
-# shellcheck disable=SC2034
 HELM_NAMESPACE_DEFAULT=modelcache-system
 
 STEPS_NAME=${STEPS_NAME:-$(basename "$0")}
 STEPS_FAILED=()
 STEPS_PASSED=0
-# shellcheck disable=SC2034
 STAGE_OK=
 
 say() { printf '[%s %3d:%02d] %s\n' "$STEPS_NAME" $((SECONDS / 60)) $((SECONDS % 60)) "$*" >&2; }

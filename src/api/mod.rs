@@ -3,9 +3,17 @@
 //! This room owns the shapes of `modelcache.dev/v1alpha1`, the rules that the API server checks (CEL), and the names of
 //! labels, annotations, conditions and phases. It knows `ident`; it must not know how anything is done.
 
-#[expect(unreachable_pub, reason = "the derive repeats the struct inside a function")]
+#[expect(
+    unreachable_pub,
+    clippy::duplicated_attributes,
+    reason = "the derive repeats the struct inside a function, and a resource has many columns"
+)]
 pub mod connection;
-#[expect(unreachable_pub, reason = "the derive repeats the struct inside a function")]
+#[expect(
+    unreachable_pub,
+    clippy::duplicated_attributes,
+    reason = "the derive repeats the struct inside a function, and a resource has many columns"
+)]
 pub mod entry;
 pub mod job;
 mod rules;

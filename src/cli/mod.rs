@@ -12,6 +12,8 @@ mod download;
 mod lines;
 mod local;
 mod progress;
+#[cfg(feature = "operator")]
+mod serve;
 mod worker;
 
 use clap::{Parser, Subcommand};
@@ -38,7 +40,10 @@ enum Command {
     /// Do the task in `MODELCACHE_TASK` (what a Job's Pod runs)
     #[command(hide = true)]
     Worker(worker::Args),
-    // The operator's subcommands, each in a file of its own: `serve` has its place here too.
+    // The operator's subcommands, each in a file of its own.
+    /// Serve folders or a volume as a read-only Hub
+    #[cfg(feature = "operator")]
+    Serve(serve::ServeArgs),
     /// Run the operator
     #[cfg(feature = "operator")]
     Controller(controller::ControllerArgs),
@@ -62,6 +67,8 @@ pub fn run(cli: Cli) -> u8 {
         Command::Download(args) => runtime.block_on(download::run(args)),
         Command::Delete(args) => runtime.block_on(delete::run(args)),
         Command::Worker(args) => runtime.block_on(worker::run(args)),
+        #[cfg(feature = "operator")]
+        Command::Serve(args) => runtime.block_on(serve::run(args)),
         #[cfg(feature = "operator")]
         Command::Controller(args) => {
             log_as_json();

@@ -136,11 +136,10 @@ async fn control(client: Client, options: Options, stop: CancellationToken) {
         .run(reconcile::reconcile, reconcile::after_error, context)
         .for_each(|result| async move {
             match result {
-                Ok(_) => {}
                 // Told by `reconcile::after_error` already, or nobody's loss: the object is gone.
-                Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
+                Ok(_) | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "a watch does not work and is started again; are the CRDs installed?")
+                    tracing::warn!(%error, "a watch does not work and is started again; are the CRDs installed?");
                 }
             }
         })

@@ -99,6 +99,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 /// How long to wait after a round that failed: the cluster is unwell, or we are.
+#[expect(clippy::needless_pass_by_value, reason = "the controller hands both over")]
 pub(super) fn after_error(entry: Arc<ModelCacheEntry>, error: &RoundError, context: Arc<Context>) -> Action {
     const FIRST_MS: u64 = 500;
     const LONGEST_MS: u64 = 60_000;

@@ -81,7 +81,7 @@ async fn create_job(
         .items
         .iter()
         .find(|other| other.metadata.name == job.metadata.name && other.meta().deletion_timestamp.is_none());
-    let uid = there.and_then(|there| there.uid());
+    let uid = there.and_then(ResourceExt::uid);
     let is_its = |pod: &Pod| pod.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref());
     if let Some(pod) = pods.items.iter().find(|pod| attempt::may_write(pod) && !is_its(pod)) {
         return Ok(Some(Obstacle::Busy(format!("Pod {}", pod.name_any()))));

@@ -1,0 +1,202 @@
+//! What the chart gives the operator and what it keeps from people: asked of a real API server.
+//!
+//! Needs a cluster in `KUBECONFIG` with the chart installed in `MODELCACHE_NAMESPACE` (`make test` does both).
+
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Config, ResourceExt};
+use modelcache::api::{ModelCacheEntry, annotation};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn operators_namespace() -> String {
+    std::env::var("MODELCACHE_NAMESPACE").unwrap_or_else(|_| "modelcache-system".to_owned())
+}
+
+fn operators_account() -> String {
+    format!("system:serviceaccount:{}:modelcache", operators_namespace())
+}
+
+async fn client(user: Option<&str>) -> Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut config = Config::infer().await.expect("a cluster in KUBECONFIG: `make test` starts one");
+    config.auth_info.impersonate = user.map(str::to_owned);
+    Client::try_from(config).unwrap()
+}
+
+/// Whether the operator's account may do this, in any namespace where none is given.
+async fn operator_may(verb: &str, resource: &str, namespace: Option<&str>, name: Option<&str>) -> bool {
+    let (group, resource) = resource.rsplit_once('/').unwrap_or(("", resource));
+    let (resource, subresource) = resource.split_once(':').unwrap_or((resource, ""));
+    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(operators_account()),
+            groups: Some(vec!["system:serviceaccounts".to_owned(), "system:authenticated".to_owned()]),
+            resource_attributes: Some(ResourceAttributes {
+                verb: text(verb),
+                group: text(group),
+                resource: text(resource),
+                subresource: text(subresource),
+                namespace: namespace.map(str::to_owned),
+                name: name.map(str::to_owned),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let answer = Api::all(client(None).await).create(&PostParams::default(), &review).await.unwrap();
+    answer.status.unwrap().allowed
+}
+
+#[tokio::test]
+async fn the_operator_may_do_its_work_and_nothing_else() {
+    let home = operators_namespace();
+    for (verb, resource) in [
+        ("watch", "modelcache.dev/modelcacheentries"),
+        ("patch", "modelcache.dev/modelcacheentries:status"),
+        ("get", "modelcache.dev/hubconnections"),
+        ("create", "batch/jobs"),
+        ("delete", "batch/jobs"),
+        ("get", "pods:log"),
+        ("create", "persistentvolumeclaims"),
+        ("create", "events.k8s.io/events"),
+    ] {
+        assert!(operator_may(verb, resource, None, None).await, "it may not {verb} {resource}");
+    }
+    for (verb, resource) in [
+        ("get", "secrets"),
+        ("list", "secrets"),
+        ("watch", "secrets"),
+        ("create", "pods"),
+        ("create", "pods:exec"),
+        ("delete", "pods"),
+        ("delete", "persistentvolumeclaims"),
+        ("get", "configmaps"),
+        ("create", "configmaps"),
+        ("create", "modelcache.dev/modelcacheentries"),
+        ("delete", "modelcache.dev/modelcacheentries"),
+        ("create", "serviceaccounts:token"),
+        ("impersonate", "users"),
+        ("update", "coordination.k8s.io/leases"),
+    ] {
+        assert!(!operator_may(verb, resource, None, None).await, "it may {verb} {resource} everywhere");
+        assert!(!operator_may(verb, resource, Some("default"), None).await, "it may {verb} {resource} in default");
+    }
+    let lease = "coordination.k8s.io/leases";
+    assert!(operator_may("update", lease, Some(&home), Some("modelcache-operator")).await);
+    assert!(!operator_may("update", lease, Some(&home), Some("another")).await);
+}
+
+#[tokio::test]
+async fn the_operators_pod_is_restricted_and_small() {
+    let pods = Api::<Pod>::namespaced(client(None).await, &operators_namespace());
+    let listed = pods.list(&ListParams::default().labels("app.kubernetes.io/component=operator")).await.unwrap();
+    let pod = listed.items.first().expect("an operator is installed");
+    let mut copy = Pod { metadata: ObjectMeta::default(), spec: pod.spec.clone(), status: None };
+    copy.metadata.name = Some("copy".to_owned());
+    copy.spec.as_mut().unwrap().node_name = None;
+    copy.spec.as_mut().unwrap().service_account_name = None;
+    copy.spec.as_mut().unwrap().service_account = None;
+    let place = Place::new("chart-restricted").await;
+    let enforce = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let namespaces = Api::<Namespace>::all(client(None).await);
+    namespaces.patch(&place.namespace, &PatchParams::default(), &Patch::Merge(enforce)).await.unwrap();
+    // The mounted token is the API server's own addition; it makes a new one for the copy.
+    let spec = copy.spec.as_mut().unwrap();
+    spec.volumes.iter_mut().for_each(|all| all.retain(|volume| !volume.name.starts_with("kube-api-access")));
+    for container in &mut spec.containers {
+        container.volume_mounts.iter_mut().for_each(|all| all.retain(|mount| !mount.name.starts_with("kube-api")));
+    }
+    let how = PostParams { dry_run: true, ..PostParams::default() };
+    let api = Api::<Pod>::namespaced(client(None).await, &place.namespace);
+    api.create(&how, &copy).await.expect("the restricted standard takes the operator's Pod");
+    let limits = pod.spec.as_ref().unwrap().containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap();
+    assert_eq!(limits["memory"].0, "128Mi");
+    place.end().await;
+}
+
+/// A namespace in which the user ada may edit.
+struct Place {
+    namespace: String,
+}
+
+impl Place {
+    async fn new(name: &str) -> Self {
+        let admin = client(None).await;
+        let namespace = format!("{name}-{}", std::process::id());
+        let metadata = |name: &str| ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let object = Namespace { metadata: metadata(&namespace), ..Namespace::default() };
+        Api::all(admin.clone()).create(&PostParams::default(), &object).await.unwrap();
+        let subject = |name: &str| Subject { kind: "User".into(), name: name.into(), ..Subject::default() };
+        let binding = RoleBinding {
+            metadata: metadata("editors"),
+            role_ref: RoleRef {
+                api_group: "rbac.authorization.k8s.io".to_owned().into(),
+                kind: "ClusterRole".into(),
+                name: "edit".into(),
+            },
+            subjects: Some(vec![subject("ada"), subject(&operators_account())]),
+        };
+        Api::namespaced(admin.clone(), &namespace).create(&PostParams::default(), &binding).await.unwrap();
+        let place = Self { namespace };
+        // A binding is known to the authorizer a moment after it is written.
+        for _ in 0..100 {
+            if place.entries("ada").await.list(&ListParams::default()).await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        place
+    }
+
+    async fn entries(&self, user: &str) -> Api<ModelCacheEntry> {
+        Api::namespaced(client(Some(user)).await, &self.namespace)
+    }
+
+    async fn end(self) {
+        Api::<Namespace>::all(client(None).await).delete(&self.namespace, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+fn entry(name: &str, created_by: Option<&str>) -> ModelCacheEntry {
+    let spec: Value = json!({"repo": "org/model", "suspend": true, "storage": {"claimName": "none"}});
+    let mut entry = ModelCacheEntry::new(name, serde_json::from_value(spec).unwrap());
+    if let Some(user) = created_by {
+        entry.annotations_mut().insert(annotation::CREATED_BY.to_owned(), user.to_owned());
+    }
+    entry
+}
+
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(result: Result<T, kube::Error>, case: &str) {
+    match result {
+        Err(kube::Error::Api(status)) => {
+            assert!(status.message.contains(annotation::CREATED_BY), "{case}: {}", status.message);
+        }
+        other => panic!("{case}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn nobody_signs_with_anothers_name() {
+    let place = Place::new("chart-signed").await;
+    let create = PostParams::default();
+    let change = PatchParams::default();
+    let ada = place.entries("ada").await;
+    assert_refused(ada.create(&create, &entry("forged", Some("bob"))).await, "another's name at creation");
+    ada.create(&create, &entry("signed", Some("ada"))).await.unwrap();
+    ada.create(&create, &entry("unsigned", None)).await.unwrap();
+    let sign = |value: Value| Patch::Merge(json!({"metadata": {"annotations": {annotation::CREATED_BY: value}}}));
+    assert_refused(ada.patch("signed", &change, &sign(json!("bob"))).await, "a change");
+    assert_refused(ada.patch("signed", &change, &sign(Value::Null)).await, "a removal");
+    assert_refused(ada.patch("unsigned", &change, &sign(json!("ada"))).await, "an addition");
+    let other = Patch::Merge(json!({"metadata": {"annotations": {"other": "value"}}, "spec": {"suspend": null}}));
+    ada.patch("signed", &change, &other).await.unwrap();
+    // The operator makes entries for others: it says for whom.
+    place.entries(&operators_account()).await.create(&create, &entry("for-bob", Some("bob"))).await.unwrap();
+    place.end().await;
+}
