@@ -17,7 +17,7 @@ async fn an_evicted_worker_is_replaced_and_goes_on() {
     let volume = stage.local("models").await;
     let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
     stage.entry("tiny", shared("models", json!({}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     let entry = stage.until_phase("tiny", Phase::Downloading).await;
     let before = stage.pods(&entry).await.remove(0).name_any();
     stage.api::<Pod>().evict(&before, &EvictParams::default()).await.unwrap();
@@ -53,7 +53,7 @@ async fn an_attempt_that_takes_too_long_is_ended_and_gone_on_with() {
     let volume = stage.local("models").await;
     let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
     stage.entry("tiny", shared("models", json!({"job": {"activeDeadlineSeconds": 8}}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     stage.until_says("tiny", Phase::Retrying, Reason::DeadlineExceeded, &["spec.job.activeDeadlineSeconds"]).await;
     let entry = stage.until_phase("tiny", Phase::Ready).await;
     volume.assert_holds(&entry, &chosen());
@@ -65,7 +65,7 @@ async fn a_suspended_entry_stops_its_worker_and_goes_on_later() {
     let volume = stage.local("models").await;
     let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
     stage.entry("tiny", shared("models", json!({}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     let entry = stage.until_phase("tiny", Phase::Downloading).await;
     let job = stage.jobs(&entry).await.remove(0).name_any();
     stage.change("tiny", json!({"spec": {"suspend": true}})).await;
@@ -88,7 +88,7 @@ async fn a_worker_that_is_deleted_or_killed_goes_on_where_it_stopped() {
         let hub = stage.hub_named(name).await;
         let gate = Gate::at(&hub.hub, "/model.safetensors", 350_000);
         stage.entry(name, apart(name, json!({}))).await;
-        gate.reached().await;
+        stage.until_held(name, &gate).await;
         let rest_is_there =
             |status: &ModelCacheEntryStatus| status.progress.as_ref().is_some_and(|progress| progress.files_done == 6);
         let entry = stage.until(name, "done but for the weights", rest_is_there).await;
@@ -113,7 +113,7 @@ async fn no_second_worker_starts_while_the_first_still_ends() {
     stage.local("models").await;
     let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
     stage.entry("tiny", shared("models", json!({}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     let entry = stage.until_phase("tiny", Phase::Downloading).await;
     let pod = stage.pods(&entry).await.remove(0);
     // A worker that does not notice that it is told to stop, as one that waits for a disk.

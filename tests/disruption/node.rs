@@ -16,7 +16,7 @@ async fn component_dies(component: &'static str) {
     let hub = stage.hub_named("tiny").await;
     let gate = Gate::at(&hub.hub, "/model.safetensors", 350_000);
     stage.entry("tiny", apart("tiny", json!({}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     let entry = stage.until_phase("tiny", Phase::Downloading).await;
     let worker = stage.pods(&entry).await.remove(0);
     let process = operator::process(&worker).expect("the worker runs");
@@ -75,7 +75,7 @@ async fn components_are_restarted_while_a_worker_is_at_work() {
     let hub = stage.hub_named("tiny").await;
     let gate = Gate::at(&hub.hub, "/model.safetensors", 350_000);
     stage.entry("tiny", apart("tiny", json!({}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     lab(&["restart", "kubelet"]);
     lab(&["restart", "apiserver"]);
     stage.until_phase("tiny", Phase::Downloading).await;

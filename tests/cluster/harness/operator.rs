@@ -1,14 +1,13 @@
 //! The operator in the cluster.
 
-use super::command::{program, run, try_kubectl};
+use super::command::{kubectl, program, run, try_kubectl};
 use super::wait::DEADLINE;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt};
-use serde_json::json;
 use std::process::Command;
 use tokio::time::timeout;
 
@@ -71,12 +70,9 @@ pub async fn until_leads(client: &Client, what: &str, is: impl Fn(&str) -> bool)
     holder(&lease.unwrap().unwrap())
 }
 
-/// Changes the number of Pods and waits until so many stand by.
-pub async fn scale(client: &Client, replicas: i32) {
-    let api = Api::<Deployment>::namespaced(client.clone(), &namespace());
-    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    api.patch(DEPLOYMENT, &PatchParams::default(), &patch).await.unwrap();
-    until_ready(client, replicas).await;
+/// Changes the number of Pods.
+pub fn scale(replicas: u32) {
+    kubectl(&["-n", &namespace(), "scale", "deployment", DEPLOYMENT, &format!("--replicas={replicas}")]);
 }
 
 /// Waits until exactly so many Pods are there and ready.
