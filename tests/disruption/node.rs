@@ -20,10 +20,10 @@ async fn component_dies(component: &'static str) {
     let entry = stage.until_phase("tiny", Phase::Downloading).await;
     let worker = stage.pods(&entry).await.remove(0);
     let process = operator::process(&worker).expect("the worker runs");
-    let _back = Component::kill(component);
+    let dead = Component::kill(component);
     gate.open();
     until_ended(process).await;
-    drop(_back);
+    drop(dead);
     assert_fetched_once(&stage, &volume, "tiny", &hub).await;
     operator::until_ready(&stage.client, 1).await;
 }
