@@ -92,7 +92,14 @@ pub(super) async fn reconcile(entry: Arc<ModelCacheEntry>, context: Arc<Context>
     Ok(plan.again.map_or_else(Action::await_change, Action::requeue))
 }
 
+/// An error with what it came from: JSON logs keep no more than its own sentence.
+fn causes(error: &dyn std::error::Error) -> String {
+    let further = std::iter::successors(error.source(), |error| error.source());
+    further.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// How long to wait after a round that failed: the cluster is unwell, or we are.
+#[expect(clippy::needless_pass_by_value, reason = "the controller hands both over")]
 pub(super) fn after_error(entry: Arc<ModelCacheEntry>, error: &RoundError, context: Arc<Context>) -> Action {
     const FIRST_MS: u64 = 500;
     const LONGEST_MS: u64 = 60_000;
@@ -100,7 +107,7 @@ pub(super) fn after_error(entry: Arc<ModelCacheEntry>, error: &RoundError, conte
     tracing::warn!(
         namespace = entry.namespace(),
         entry = entry.name_any(),
-        error = error as &dyn std::error::Error,
+        error = causes(error),
         "a round failed and is repeated"
     );
     Action::requeue(Duration::from_millis((FIRST_MS << count.min(8)).min(LONGEST_MS)))
