@@ -103,6 +103,10 @@ fn causes(error: &dyn std::error::Error) -> String {
 pub(super) fn after_error(entry: Arc<ModelCacheEntry>, error: &RoundError, context: Arc<Context>) -> Action {
     const FIRST_MS: u64 = 500;
     const LONGEST_MS: u64 = 60_000;
+    let (RoundError::Observe(cause) | RoundError::Apply(cause) | RoundError::Status(cause)) = error;
+    if write::is_about_an_end(cause) {
+        return Action::await_change();
+    }
     let count = context.count_failure(&entry);
     tracing::warn!(
         namespace = entry.namespace(),

@@ -147,6 +147,11 @@ fn gone_is_fine(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
     }
 }
 
+/// Whether something could not be written because its namespace is being deleted: nobody's loss.
+pub(super) fn is_about_an_end(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.reason == "Forbidden" && status.message.contains("being terminated"))
+}
+
 async fn set_finalizers(context: &Context, entry: &ModelCacheEntry, finalizers: &[&str]) -> Result<(), kube::Error> {
     let api = Api::<ModelCacheEntry>::namespaced(context.client.clone(), &entry.namespace().unwrap_or_default());
     // The uid keeps an apply from creating an entry that is gone.
@@ -203,8 +208,10 @@ pub(super) async fn notice(context: &Context, entry: &ModelCacheEntry, notice: &
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    if let Err(error) = context.recorder.publish(&event, &entry.object_ref(&())).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "an event was not written");
+    match context.recorder.publish(&event, &entry.object_ref(&())).await {
+        Ok(()) => {}
+        Err(error) if is_about_an_end(&error) => {}
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "an event was not written"),
     }
 }
 
