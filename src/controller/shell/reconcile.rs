@@ -18,7 +18,7 @@ pub(super) struct Context {
     pub(super) config: Config,
     pub(super) recorder: Recorder,
     pub(super) entries: Store<ModelCacheEntry>,
-    /// Held while a Job is created: see [`write`].
+    /// Held while a Job is created: see [`mod@write`].
     pub(super) job_creation: tokio::sync::Mutex<()>,
     /// How many rounds of an entry failed in a row.
     failures: Mutex<HashMap<ObjectRef<ModelCacheEntry>, u32>>,
