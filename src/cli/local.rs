@@ -31,19 +31,8 @@ pub(super) fn log_to_stderr() {
 
 /// Runs a task to its exit code.
 pub(super) async fn run(task: &Task, settings: &Settings, output: Output) -> u8 {
-    log_to_stderr();
     let counters = Arc::new(Progress::default());
-    let teller = tokio::spawn(progress::tell(Arc::clone(&counters), progress::interval(), |report| {
-        progress::show(&report);
-    }));
-    let ended = tokio::select! {
-        ended = engine::run(task, settings, &counters) => ended.map_err(|error| failed(&error)),
-        _ = tokio::signal::ctrl_c() => Err(interrupted()),
-    };
-    teller.abort();
-    let _ = teller.await;
-    progress::clear();
-    match ended {
+    match watched(&counters, engine::run(task, settings, &counters), interrupted).await {
         Ok(finished) => {
             match output {
                 Output::Text => print(&text(&task.volume, &finished)),
@@ -55,6 +44,26 @@ pub(super) async fn run(task: &Task, settings: &Settings, output: Output) -> u8 
         }
         Err(failed) => fail(failed, output),
     }
+}
+
+/// Waits for work while its progress is shown. `stopped` is what is said when somebody stops it.
+pub(super) async fn watched<T>(
+    counters: &Arc<Progress>,
+    work: impl Future<Output = Result<T, EngineError>>,
+    stopped: impl FnOnce() -> Failed,
+) -> Result<T, Failed> {
+    log_to_stderr();
+    let teller = tokio::spawn(progress::tell(Arc::clone(counters), progress::interval(), |report| {
+        progress::show(&report);
+    }));
+    let ended = tokio::select! {
+        ended = work => ended.map_err(|error| failed(&error)),
+        _ = tokio::signal::ctrl_c() => Err(stopped()),
+    };
+    teller.abort();
+    let _ = teller.await;
+    progress::clear();
+    ended
 }
 
 /// Prints a failure; gives its exit code.

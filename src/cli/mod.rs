@@ -14,6 +14,7 @@ mod local;
 mod progress;
 #[cfg(feature = "operator")]
 mod serve;
+mod verify;
 mod worker;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,8 @@ enum Command {
     Download(download::Args),
     /// Remove a model from a volume
     Delete(delete::Args),
+    /// Read everything on a volume again, and compare it with what was verified when it was published
+    Verify(verify::Args),
     /// Do the task in `MODELCACHE_TASK` (what a Job's Pod runs)
     #[command(hide = true)]
     Worker(worker::Args),
@@ -66,6 +69,7 @@ pub fn run(cli: Cli) -> u8 {
     let code = match cli.command {
         Command::Download(args) => runtime.block_on(download::run(args)),
         Command::Delete(args) => runtime.block_on(delete::run(args)),
+        Command::Verify(args) => runtime.block_on(verify::run(args)),
         Command::Worker(args) => runtime.block_on(worker::run(args)),
         #[cfg(feature = "operator")]
         Command::Serve(args) => runtime.block_on(serve::run(args)),

@@ -5,6 +5,7 @@ use super::select::SelectError;
 use super::volume::VolumeError;
 use crate::hub::{AccessError, HubError};
 use crate::ident::Reason;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why a task was not done. Each message names the thing, the cause and the next step.
@@ -63,6 +64,22 @@ pub enum EngineError {
         /// What is wrong with it.
         why: String,
     },
+    /// The volume has no entry of the model.
+    #[error("{model} is not on the volume {path}{others}: download it first, or name one that is there", path = .path.display(), others = there(.others))]
+    NotOnVolume {
+        /// The model.
+        model: String,
+        /// The volume.
+        path: PathBuf,
+        /// The other entries of the same repo.
+        others: Vec<String>,
+    },
+    /// A folder that holds nothing of modelcache's.
+    #[error("{path} is no volume of modelcache: it has neither a layout file nor an entry: mount the volume there, or correct the path", path = .path.display())]
+    NoCache {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A bug in modelcache, seen as a panic of a helper thread.
     #[error("modelcache itself failed; please report it with the log: it is retried")]
     Crashed,
@@ -79,6 +96,7 @@ impl EngineError {
             Self::Volume(error) => error.reason(),
             Self::Checksum { .. } => Reason::ChecksumMismatch,
             Self::Conflict { .. } | Self::Damaged { .. } => Reason::Conflict,
+            Self::NotOnVolume { .. } | Self::NoCache { .. } => Reason::FileNotFound,
             Self::Crashed => Reason::Interrupted,
         }
     }
@@ -90,4 +108,9 @@ impl EngineError {
             _ => None,
         }
     }
+}
+
+/// The part of a message that names what is there instead.
+fn there(others: &[String]) -> String {
+    if others.is_empty() { String::new() } else { format!(", which has {} of it", others.join(", ")) }
 }

@@ -1,4 +1,4 @@
-//! The work: download, verify, publish and delete models on a volume.
+//! The work: download, publish, verify and delete models on a volume.
 //!
 //! This room turns a task into files, and is the same in a Job and on a laptop. Its pure parts (`select`, `plan`) decide,
 //! `volume` is the one place that writes to a volume, and `download` and `delete` put them together. It must not know
@@ -15,6 +15,7 @@ pub mod progress;
 mod publish;
 pub mod select;
 mod sink;
+pub mod verify;
 pub mod volume;
 
 pub use error::EngineError;

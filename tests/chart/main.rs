@@ -1,7 +1,8 @@
 //! What the chart gives the operator and what it keeps from people: asked of a real API server.
 //!
 //! Needs a cluster in `KUBECONFIG` with the chart installed in `MODELCACHE_NAMESPACE` (`make test` does both).
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on shall panic")]
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::{Namespace, Pod};

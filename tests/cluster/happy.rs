@@ -101,7 +101,7 @@ async fn a_running_worker_is_told_of_and_has_no_power() {
     stage.local("models").await;
     let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
     stage.entry("tiny", shared("models", json!({}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     let half = |status: &modelcache::api::ModelCacheEntryStatus| {
         status
             .progress

@@ -2,8 +2,9 @@
 
 use crate::chosen;
 use crate::fakehub::{self, Authority, Fault, Hub, REPO, answer};
+use crate::harness::stage::named;
 use crate::harness::wait::ready;
-use crate::harness::{Stage, lab, named, shared};
+use crate::harness::{Stage, lab, shared};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Patch, PatchParams};
 use modelcache::api::{ModelCacheEntryStatus, Phase};

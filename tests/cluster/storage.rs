@@ -99,7 +99,7 @@ async fn a_disk_that_fills_up_keeps_what_is_there_and_is_gone_on_with() {
     (*stage.hub().files.lock().unwrap()).clone_from(&files);
     let gate = Gate::at(stage.hub(), "/model.safetensors", 500_000);
     stage.entry("tiny", shared("models", json!({}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     let filler = volume.folder.join("filler");
     fill(&filler);
     gate.open();

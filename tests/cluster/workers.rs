@@ -2,7 +2,7 @@
 
 use crate::chosen;
 use crate::harness::wait::ready;
-use crate::harness::{Gate, Stage, operator, shared};
+use crate::harness::{Gate, Stage, apart, operator, shared};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -17,7 +17,7 @@ async fn an_evicted_worker_is_replaced_and_goes_on() {
     let volume = stage.local("models").await;
     let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
     stage.entry("tiny", shared("models", json!({}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     let entry = stage.until_phase("tiny", Phase::Downloading).await;
     let before = stage.pods(&entry).await.remove(0).name_any();
     stage.api::<Pod>().evict(&before, &EvictParams::default()).await.unwrap();
@@ -53,7 +53,7 @@ async fn an_attempt_that_takes_too_long_is_ended_and_gone_on_with() {
     let volume = stage.local("models").await;
     let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
     stage.entry("tiny", shared("models", json!({"job": {"activeDeadlineSeconds": 8}}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     stage.until_says("tiny", Phase::Retrying, Reason::DeadlineExceeded, &["spec.job.activeDeadlineSeconds"]).await;
     let entry = stage.until_phase("tiny", Phase::Ready).await;
     volume.assert_holds(&entry, &chosen());
@@ -65,7 +65,7 @@ async fn a_suspended_entry_stops_its_worker_and_goes_on_later() {
     let volume = stage.local("models").await;
     let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
     stage.entry("tiny", shared("models", json!({}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     let entry = stage.until_phase("tiny", Phase::Downloading).await;
     let job = stage.jobs(&entry).await.remove(0).name_any();
     stage.change("tiny", json!({"spec": {"suspend": true}})).await;
@@ -81,12 +81,39 @@ async fn a_suspended_entry_stops_its_worker_and_goes_on_later() {
 }
 
 #[tokio::test]
+async fn a_worker_that_is_deleted_or_killed_goes_on_where_it_stopped() {
+    let mut stage = Stage::new("killed").await;
+    let volume = stage.local("models").await;
+    for (name, is_killed) in [("deleted", false), ("killed", true)] {
+        let hub = stage.hub_named(name).await;
+        let gate = Gate::at(&hub.hub, "/model.safetensors", 350_000);
+        stage.entry(name, apart(name, json!({}))).await;
+        stage.until_held(name, &gate).await;
+        let rest_is_there =
+            |status: &ModelCacheEntryStatus| status.progress.as_ref().is_some_and(|progress| progress.files_done == 6);
+        let entry = stage.until(name, "done but for the weights", rest_is_there).await;
+        let pod = stage.pods(&entry).await.remove(0);
+        if is_killed {
+            operator::signal(operator::process(&pod).expect("the worker runs"), "KILL");
+        } else {
+            stage.kubectl(&["delete", "pod", &pod.name_any(), "--wait=false"]);
+        }
+        stage.until_reason(name, Phase::Retrying, Reason::Interrupted).await;
+        let entry = stage.until_ready(name).await;
+        volume.assert_holds(&entry, &chosen());
+        let fetched = hub.hub.requests_for("/resolve/");
+        assert_eq!(fetched.len(), 7, "only the weights are asked for twice: {fetched:?}");
+        assert!(fetched.last().unwrap().range.is_some(), "{fetched:?}");
+    }
+}
+
+#[tokio::test]
 async fn no_second_worker_starts_while_the_first_still_ends() {
     let mut stage = Stage::new("oneatatime").await;
     stage.local("models").await;
     let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
     stage.entry("tiny", shared("models", json!({}))).await;
-    gate.reached().await;
+    stage.until_held("tiny", &gate).await;
     let entry = stage.until_phase("tiny", Phase::Downloading).await;
     let pod = stage.pods(&entry).await.remove(0);
     // A worker that does not notice that it is told to stop, as one that waits for a disk.

@@ -10,5 +10,6 @@ mod kill;
 mod network;
 mod refusals;
 mod rig;
+mod verify;
 mod volume;
 mod worker;

@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -214,6 +214,16 @@ impl Dir {
             Ok(()) => Ok(true),
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
             Err(errno) => fail("link", &self.path.join(name), errno),
+        }
+    }
+
+    /// Where a link points; none if no link is there.
+    pub fn read_link(&self, below: &Path) -> Result<Option<PathBuf>> {
+        let Some((folder, name)) = self.parent(below)? else { return Ok(None) };
+        match rustix::fs::readlinkat(&folder.fd, &name, Vec::new()) {
+            Ok(target) => Ok(Some(PathBuf::from(OsString::from_vec(target.into_bytes())))),
+            Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(errno) => fail("read the link", &folder.path.join(&name), errno),
         }
     }
 

@@ -1,13 +1,11 @@
 //! A place at which the Hub holds a download until the test lets it go on.
 
+use super::stage::Stage;
+use super::wait::DEADLINE;
 use crate::fakehub::{Fault, Hub};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-
-/// Longer than a worker takes to start on a busy machine.
-const ARRIVAL: Duration = Duration::from_secs(60);
 
 pub struct Gate {
     reached: Arc<Semaphore>,
@@ -22,13 +20,17 @@ impl Gate {
         gate
     }
 
-    /// Waits until the download is held here.
-    pub async fn reached(&self) {
-        let arrived = timeout(ARRIVAL, self.reached.acquire()).await;
-        arrived.expect("no download came to the gate").unwrap().forget();
-    }
-
     pub fn open(&self) {
         self.open.add_permits(1);
+    }
+}
+
+impl Stage {
+    /// Waits until an entry's download is held at a gate.
+    pub async fn until_held(&self, name: &str, gate: &Gate) {
+        match timeout(DEADLINE, gate.reached.acquire()).await {
+            Ok(permit) => permit.unwrap().forget(),
+            Err(_) => panic!("{name} should come to the gate within {DEADLINE:?}\n{}", self.picture(name)),
+        }
     }
 }

@@ -15,4 +15,4 @@ pub mod wait;
 
 pub use command::try_kubectl;
 pub use gate::Gate;
-pub use stage::{Stage, named, shared};
+pub use stage::{Stage, apart, shared};

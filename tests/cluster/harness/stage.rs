@@ -40,6 +40,14 @@ pub fn named(repo: &str, claim: &str, over: Value) -> Value {
     spec
 }
 
+/// The tiny model from the Hub behind a connection, in a folder of its own of the claim `models`: both have this name.
+pub fn apart(name: &str, over: Value) -> Value {
+    let mut spec = shared("models", over);
+    spec["storage"]["subPath"] = name.into();
+    spec["source"] = json!({"hub": {"connectionRef": {"name": name}}});
+    spec
+}
+
 impl Stage {
     /// A namespace of this name and a number, whose default Hub has the tiny model.
     pub async fn new(name: &str) -> Self {
@@ -94,6 +102,13 @@ impl Stage {
             "metadata": {"name": name}, "spec": spec});
         let how = PatchParams::apply("test").force();
         self.api::<HubConnection>().patch(name, &how, &Patch::Apply(object)).await.unwrap();
+    }
+
+    /// Another Hub with the tiny model, behind a connection of this name.
+    pub async fn hub_named(&self, name: &str) -> Running {
+        let hub = fakehub::start_at(Hub::new(fakehub::tiny_model()), lab::host_address()).await;
+        self.connect(name, json!({"endpoint": hub.endpoint()})).await;
+        hub
     }
 
     /// Creates an entry.
