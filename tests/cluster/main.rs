@@ -2,6 +2,16 @@
 //!
 //! Needs the cluster of `hack/lab` with the operator in it; `hack/test` sees to both. Tests have a namespace each and run
 //! side by side: they mostly wait, so more threads than cores are right (`--test-threads=12`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::format_collect,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::match_wild_err_arm,
+    clippy::needless_pass_by_value,
+    reason = "a test that cannot go on shall panic"
+)]
 
 #[path = "../fakehub/mod.rs"]
 mod fakehub;

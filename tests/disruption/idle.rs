@@ -12,7 +12,7 @@ use std::time::Duration;
 
 const ENTRIES: usize = 20;
 /// Longer than every interval of the operator's but the Lease's.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 const RESIDENT_MAX_KIB: u64 = 30 * 1024;
 
 /// The namespaces of tests that are over are gone, and with them the reasons to write.

@@ -1,5 +1,15 @@
 //! The operator on a real cluster whose parts die: the operator itself, the kubelet, the API server; and the operator at
 //! rest. These tests stop what everybody uses, so they run one after the other: `--test-threads=1`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::format_collect,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::match_wild_err_arm,
+    clippy::needless_pass_by_value,
+    reason = "a test that cannot go on shall panic"
+)]
 
 #[path = "../fakehub/mod.rs"]
 mod fakehub;

@@ -20,10 +20,10 @@ async fn component_dies(component: &'static str) {
     let entry = stage.until_phase("tiny", Phase::Downloading).await;
     let worker = stage.pods(&entry).await.remove(0);
     let process = operator::process(&worker).expect("the worker runs");
-    let _back = Component::kill(component);
+    let dead = Component::kill(component);
     gate.open();
     until_ended(process).await;
-    drop(_back);
+    drop(dead);
     assert_fetched_once(&stage, &volume, "tiny", &hub).await;
     operator::until_ready(&stage.client, 1).await;
 }
@@ -84,8 +84,8 @@ async fn components_are_restarted_while_a_worker_is_at_work() {
     operator::until_ready(&stage.client, 1).await;
 }
 
-fn images(args: &[&str]) {
-    run(Command::new(program("ctr")).args(["-n", "k8s.io", "images"]).args(args)).unwrap();
+fn images(args: &[&str]) -> String {
+    run(Command::new(program("ctr")).args(["-n", "k8s.io", "images"]).args(args)).unwrap()
 }
 
 /// An image that is hidden under another name, until the end of this value.
@@ -96,7 +96,9 @@ struct Hidden {
 
 impl Hidden {
     fn new(image: &str) -> Self {
-        let name = format!("docker.io/library/{image}");
+        // containerd puts the name of a default registry in front.
+        let name = images(&["ls", "-q", &format!("name~=\"(^|/){image}$\"")]).trim().to_owned();
+        assert!(!name.is_empty(), "image {image} is not on the node");
         let hidden = Self { kept: "test.invalid/kept:1".to_owned(), name };
         images(&["tag", "--force", &hidden.name, &hidden.kept]);
         images(&["rm", &hidden.name]);

@@ -1,4 +1,4 @@
-//! huggingface_hub as a client of `modelcache serve`.
+//! `huggingface_hub` as a client of `modelcache serve`.
 
 use crate::rig::{COMMIT, REPO, assert_is_the_model, download, last_line, metadata, python, seed, serve, serve_seed};
 use modelcache::format::metadata::ModelMetadata;

@@ -29,9 +29,9 @@ fn olah(home: &Path) -> (Running, String, String) {
     let commit = git(home, &repo, &["rev-parse", "HEAD"]);
     let (port, config) = (free_port(), home.join("olah.toml"));
     let text = format!(
-        "[basic]\nhost = \"127.0.0.1\"\nport = {port}\nrepos-path = {:?}\nmirrors-path = [{:?}]\n\n[accessibility]\noffline = true\n",
-        home.join("repos"),
-        home.join("mirrors"),
+        "[basic]\nhost = \"127.0.0.1\"\nport = {port}\nrepos-path = \"{}\"\nmirrors-path = [\"{}\"]\n\n[accessibility]\noffline = true\n",
+        home.join("repos").display(),
+        home.join("mirrors").display(),
     );
     std::fs::write(&config, text).unwrap();
     let mut olah = Command::new(venv().join("bin/olah-cli"));

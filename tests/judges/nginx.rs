@@ -30,7 +30,7 @@ impl Nginx {
     }
 }
 
-/// What the Hub says of the model: the words of `modelcache serve`, which huggingface_hub judges in other tests.
+/// What the Hub says of the model: the words of `modelcache serve`, which `huggingface_hub` judges in other tests.
 fn listing(home: &Path) -> Vec<serde_json::Value> {
     let (_serving, url) = serve_seed();
     let keep = |path: &str, file: &str| {
@@ -65,7 +65,7 @@ fn config(home: &Path, hub: u16, cdn: u16) -> String {
     }
     let (home, model) = (home.display(), model().display().to_string());
     format!(
-        r#"
+        r"
 daemon off; master_process off; pid {home}/pid;
 events {{ worker_connections 256; }}
 http {{
@@ -82,6 +82,6 @@ http {{
   }}
   server {{ listen 127.0.0.1:{cdn}; access_log {home}/cdn.log asked; root {model}; limit_rate 120m; }}
 }}
-"#
+"
     )
 }

@@ -1,4 +1,4 @@
-//! What reads a published volume with no network: huggingface_hub, safetensors, tokenizers, transformers, sha256sum.
+//! What reads a published volume with no network: `huggingface_hub`, safetensors, tokenizers, transformers, sha256sum.
 //!
 //! Each sees the volume through a read-only mount, in a mount namespace of its own that is gone when it ends.
 

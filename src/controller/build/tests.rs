@@ -93,6 +93,10 @@ fn the_operators_certificates_come_as_a_config_map_of_the_entry() {
     let volumes = job.spec.unwrap().template.spec.unwrap().volumes.unwrap();
     let mounted = volumes.iter().find_map(|volume| volume.config_map.as_ref()).unwrap();
     assert_eq!(Some(&mounted.name), map.metadata.name.as_ref(), "the Job mounts what is made");
-    assert_ne!(map.metadata.name, build::ca_config_map(&world, "other").metadata.name, "other certificates, other name");
+    assert_ne!(
+        map.metadata.name,
+        build::ca_config_map(&world, "other").metadata.name,
+        "other certificates, other name"
+    );
     insta::assert_yaml_snapshot!(map);
 }

@@ -1,6 +1,6 @@
 //! The controller's shell: it observes, applies and patches, and it alone talks to Kubernetes.
 //!
-//! Every write is in [`mod@write`]; every decision is made in [`super::plan`].
+//! Every write is in `write`; every decision is made in [`super::plan`].
 
 mod health;
 mod leader;

@@ -55,8 +55,8 @@ impl Volume {
         assert_eq!(sums, own);
         let bytes: usize = wanted.values().map(Vec::len).sum();
         let manifest = status.manifest.as_ref().unwrap();
-        let numbers = (manifest.sha256.as_str(), manifest.files, manifest.bytes);
-        assert_eq!(numbers, (sha256(sums.as_bytes()).as_str(), wanted.len() as i64, bytes as i64));
+        let numbers = (manifest.sha256.clone(), usize::try_from(manifest.files), usize::try_from(manifest.bytes));
+        assert_eq!(numbers, (sha256(sums.as_bytes()), Ok(wanted.len()), Ok(bytes)));
         let text = std::fs::read_to_string(folder.join("model_metadata.json")).unwrap();
         let metadata: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(Value::from(status.metadata.clone().unwrap()), metadata, "status.metadata is not the volume's file");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A PersistentVolume; it goes with this value.
+/// A persistent volume; it goes with this value.
 pub struct Volume {
     pub name: String,
     /// The volume's root on this machine.
@@ -16,14 +16,14 @@ pub struct Volume {
 
 impl Volume {
     pub fn local(name: &str) -> Self {
-        Self::made("pv", name, lab(&["pv", name, "1Gi"]))
+        Self::made("pv", name, &lab(&["pv", name, "1Gi"]))
     }
 
     pub fn disk(name: &str, size_mib: u32) -> Self {
-        Self::made("disk", name, lab(&["disk", name, &size_mib.to_string()]))
+        Self::made("disk", name, &lab(&["disk", name, &size_mib.to_string()]))
     }
 
-    fn made(kind: &'static str, name: &str, said: String) -> Self {
+    fn made(kind: &'static str, name: &str, said: &str) -> Self {
         Self { name: name.to_owned(), folder: said.trim().into(), kind, kept: AtomicBool::new(false) }
     }
 

@@ -143,8 +143,6 @@ impl Stage {
         text += &look(&["get", "events", "--sort-by=.metadata.creationTimestamp"]);
         text += &look(&["logs", "--selector", "app.kubernetes.io/managed-by=modelcache", "--tail", "20", "--prefix"]);
         let requests: Vec<_> = self.hub().seen().into_iter().map(|seen| seen.target).collect();
-        text += &format!("== the Hub was asked\n{}\n", requests.join("\n"));
-        text += &format!("== the operator's log\n{}", operator::log(40));
-        text
+        format!("{text}== the Hub was asked\n{}\n== the operator's log\n{}", requests.join("\n"), operator::log(40))
     }
 }
