@@ -111,8 +111,12 @@ async fn the_operator_and_a_worker_are_killed_together() {
             |status: &ModelCacheEntryStatus| status.progress.as_ref().is_some_and(|progress| progress.files_done == 6);
         let entry = stage.until(&name, "done but for the weights", rest_is_there).await;
         let worker = stage.pods(&entry).await.remove(0);
-        operator::kill(&stage.client).await;
         operator::signal(operator::process(&worker).expect("the worker runs"), "KILL");
+        if round % 2 == 0 {
+            operator::crash(&stage.client).await;
+        } else {
+            operator::kill(&stage.client).await;
+        }
         let entry = stage.until_ready(&name).await;
         volume.assert_holds(&entry, &chosen());
         let fetched = hub.hub.requests_for("/resolve/");

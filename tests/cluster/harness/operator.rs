@@ -87,15 +87,34 @@ pub async fn until_ready(client: &Client, replicas: i32) {
     ready.unwrap_or_else(|_| panic!("{replicas} operators should be ready\n{}", log(40))).unwrap();
 }
 
-/// Kills the operator's process, as a node that runs out of memory does, and takes its Pod away so that the next one need
-/// not wait for the kubelet's patience. Gives the process that came to its end.
-pub async fn kill(client: &Client) -> u32 {
-    let pod = pods(client).await.into_iter().find(|pod| process(pod).is_some()).expect("the operator runs");
-    let process = process(&pod).unwrap();
+/// The Pod whose operator runs, and its process.
+async fn running(client: &Client) -> (Pod, u32) {
+    let pods = pods(client).await;
+    let found = pods.into_iter().find_map(|pod| process(&pod).map(|process| (pod, process)));
+    found.unwrap_or_else(|| panic!("no operator runs\n{}", log(40)))
+}
+
+/// Kills the operator's process, and takes its Pod away as if its node were lost: another Pod must wait for the Lease's end.
+pub async fn kill(client: &Client) {
+    let (pod, process) = running(client).await;
     signal(process, "KILL");
     let how = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
     Api::<Pod>::namespaced(client.clone(), &namespace()).delete(&pod.name_any(), &how).await.unwrap();
-    process
+}
+
+/// Kills the operator's process, as a lack of memory does: the kubelet starts it again, and the Lease is still its own.
+pub async fn crash(client: &Client) {
+    let (pod, process) = running(client).await;
+    signal(process, "KILL");
+    let restarts = |pod: &Pod| {
+        let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+        Some((status.restart_count, status.ready))
+    };
+    let before = restarts(&pod).map_or(0, |(count, _)| count);
+    let is_back = |pod: Option<&Pod>| pod.and_then(restarts).is_some_and(|(count, ready)| count > before && ready);
+    let api = Api::<Pod>::namespaced(client.clone(), &namespace());
+    let back = timeout(DEADLINE, await_condition(api, &pod.name_any(), is_back)).await;
+    back.unwrap_or_else(|_| panic!("the kubelet starts the operator again\n{}", log(40))).unwrap();
 }
 
 /// Sends a signal to a process.
