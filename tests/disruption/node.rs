@@ -60,12 +60,12 @@ async fn until_ended(process: u32) {
 
 #[tokio::test]
 async fn the_kubelet_dies_while_a_worker_ends() {
-    component_dies("kubelet").await;
+    Box::pin(component_dies("kubelet")).await;
 }
 
 #[tokio::test]
 async fn the_api_server_dies_while_a_worker_ends() {
-    component_dies("apiserver").await;
+    Box::pin(component_dies("apiserver")).await;
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// How long a leader that says nothing more stays leader.
 pub const LEASE_SECONDS: i32 = 15;
-/// How often the leader renews.
-pub const RENEW_EVERY: Duration = Duration::from_secs(5);
+/// How often the leader renews: a slow answer or two of the API server still leave time for another try.
+pub const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// A leader that could not renew for this long stops by itself, before another may begin.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 

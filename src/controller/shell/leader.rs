@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 const NAME: &str = "modelcache-operator";
 /// How long one call may take before it counts as failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long to wait after a renewal that failed.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// Our side of the Lease.
 pub(super) struct Leader {
@@ -48,16 +50,20 @@ impl Leader {
     /// Renews until `stop` (false) or until the Lease is, or may be, lost (true).
     pub(super) async fn keep(&mut self, stop: &CancellationToken) -> bool {
         let mut renewed = Instant::now();
+        let mut wait = RENEW_EVERY;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return false,
-                () = tokio::time::sleep(RENEW_EVERY.min(GIVE_UP_AFTER.saturating_sub(renewed.elapsed()))) => {}
+                () = tokio::time::sleep(wait.min(GIVE_UP_AFTER.saturating_sub(renewed.elapsed()))) => {}
             }
             let before = Instant::now();
             match self.step().await {
-                Ok(None) => renewed = before,
+                Ok(None) => (renewed, wait) = (before, RENEW_EVERY),
                 Ok(Some(_)) => return true,
-                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the lease was not renewed"),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the lease was not renewed");
+                    wait = RETRY_EVERY;
+                }
             }
             if renewed.elapsed() >= GIVE_UP_AFTER {
                 return true;

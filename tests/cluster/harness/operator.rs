@@ -20,16 +20,19 @@ pub fn namespace() -> String {
     std::env::var("MODELCACHE_NAMESPACE").unwrap_or_else(|_| "modelcache-system".to_owned())
 }
 
-/// Fails with the next step when there is no operator.
+/// Fails with the next step when there is no operator; one that is being started is waited for.
 pub async fn must_run(client: &Client) {
     let namespace = namespace();
-    let deployment = Api::<Deployment>::namespaced(client.clone(), &namespace).get_opt(DEPLOYMENT).await;
+    let api = Api::<Deployment>::namespaced(client.clone(), &namespace);
+    let hint =
+        format!("no operator runs in namespace {namespace}: `cargo build --release && hack/install` puts it there");
+    let deployment = api.get_opt(DEPLOYMENT).await;
     let deployment = deployment.expect("the cluster of KUBECONFIG answers: `hack/lab status` tells more");
-    let available = deployment.as_ref().and_then(|deployment| deployment.status.as_ref()?.available_replicas);
-    assert!(
-        available.unwrap_or(0) > 0,
-        "no operator runs in namespace {namespace}: `cargo build --release && hack/install` puts it there"
-    );
+    assert!(deployment.is_some(), "{hint}");
+    let available = |deployment: Option<&Deployment>| {
+        deployment.and_then(|deployment| deployment.status.as_ref()?.available_replicas).unwrap_or(0) > 0
+    };
+    timeout(DEADLINE, await_condition(api, DEPLOYMENT, available)).await.expect(&hint).unwrap();
 }
 
 /// The last lines of the operator's log.
