@@ -2,6 +2,8 @@
 //!
 //! Read as text, not compiled: what a room must not know is a rule about words, and a reader can check it the same way.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
 use std::path::{Path, PathBuf};
 
 /// A room, and the rooms that it may name.
@@ -233,16 +235,14 @@ fn tree<'a>(base: &[String], text: &'a str, found: &mut Vec<Vec<String>>) -> &'a
         }
         path.push(rest[..end].to_owned());
         rest = &rest[end..];
-        match rest.strip_prefix("::") {
-            Some(next) => rest = next.trim_start(),
-            None => {
-                found.push(path);
-                let rest = rest.trim_start();
-                return rest.strip_prefix("as ").map_or(rest, |named| {
-                    named.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_' || c == ' ')
-                });
-            }
-        }
+        let Some(next) = rest.strip_prefix("::") else {
+            found.push(path);
+            let rest = rest.trim_start();
+            return rest
+                .strip_prefix("as ")
+                .map_or(rest, |named| named.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_' || c == ' '));
+        };
+        rest = next.trim_start();
     }
 }
 
@@ -309,15 +309,15 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn every_arrow_points_the_right_way() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    sources(&root.join("src"), &mut files);
+    sources(&top.join("src"), &mut files);
     let mut found = Vec::new();
-    let mut rooms = std::collections::BTreeSet::new();
+    let mut seen = std::collections::BTreeSet::new();
     for path in &files {
-        let file = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+        let file = path.strip_prefix(top).unwrap().to_str().unwrap().replace('\\', "/");
         let room = room_of_file(&file);
-        rooms.extend(room);
+        seen.extend(room);
         if room.is_none() {
             found.push(format!("{file} is in no room: add the room and its arrows here and to docs/ARCHITECTURE.md"));
         }
@@ -325,7 +325,7 @@ fn every_arrow_points_the_right_way() {
     }
     assert!(found.is_empty(), "{} wrong arrows:\n{}", found.len(), found.join("\n"));
     // A test that reads nothing finds nothing.
-    let missing: Vec<_> = ARROWS.iter().map(|(room, _)| *room).filter(|room| !rooms.contains(room)).collect();
+    let missing: Vec<_> = ARROWS.iter().map(|(room, _)| *room).filter(|room| !seen.contains(room)).collect();
     assert!(missing.is_empty(), "no file of these rooms was read: {missing:?}");
 }
 

@@ -1,5 +1,6 @@
 //! The documentation, held against the code: what people see in a cluster has a section that explains it.
 #![cfg(feature = "operator")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
 use modelcache::api::{ModelCacheEntry, condition};
 use modelcache::ident::Reason;

@@ -61,8 +61,8 @@ start_all() {
 load_lab_images() {
   local dir
   dir=$(build_dir images)
-  image_exists "docker.io/$LAB_PAUSE_IMAGE" || load_image "$dir/pause.tar" || return 1
-  image_exists "docker.io/$LAB_SHELL_IMAGE" || load_image "$dir/busybox.tar"
+  image_exists "$LAB_PAUSE_IMAGE" || load_image "$dir/pause.tar" || return 1
+  image_exists "$LAB_SHELL_IMAGE" || load_image "$dir/busybox.tar"
 }
 
 node_ready() {

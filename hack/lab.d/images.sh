@@ -68,7 +68,8 @@ load_image() {
   say "loaded $(grep -o '"RepoTags":\[[^]]*\]' <<<"$manifest" | cut -d: -f2-)"
 }
 
-image_exists() { lab_ctr images ls -q "name==$1" | grep -q .; }
+# image_exists NAME: under that name, or under a registry's default in front of it.
+image_exists() { lab_ctr images ls -q "name~=\"(^|/)$1\$\"" | grep -q .; }
 
 # Why the filter: with each call ctr prints a warning when the machine has version 1 of cgroups.
 lab_ctr() {

@@ -3,9 +3,17 @@
 //! This room owns the shapes of `modelcache.dev/v1alpha1`, the rules that the API server checks (CEL), and the names of
 //! labels, annotations, conditions and phases. It knows `ident`; it must not know how anything is done.
 
-#[expect(unreachable_pub, reason = "the derive repeats the struct inside a function")]
+#[expect(
+    unreachable_pub,
+    clippy::duplicated_attributes,
+    reason = "the derive repeats the struct inside a function, and a resource has many columns"
+)]
 pub mod connection;
-#[expect(unreachable_pub, reason = "the derive repeats the struct inside a function")]
+#[expect(
+    unreachable_pub,
+    clippy::duplicated_attributes,
+    reason = "the derive repeats the struct inside a function, and a resource has many columns"
+)]
 pub mod entry;
 pub mod job;
 mod rules;
@@ -46,6 +54,8 @@ pub mod annotation {
     pub const CREATED_BY: &str = "modelcache.dev/created-by";
     /// Any new value makes a failed entry try again now.
     pub const RETRY: &str = "modelcache.dev/retry";
+    /// On a Job: the generation of the entry's spec that it was made for.
+    pub const GENERATION: &str = "modelcache.dev/generation";
     /// `"true"` lets a deletion end though files stay behind.
     pub const FORCE_DELETE: &str = "modelcache.dev/force-delete";
 }

@@ -2,7 +2,7 @@
 
 use super::{InvalidIdent, text_conversions};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 fn parse_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], InvalidIdent> {
@@ -20,6 +20,15 @@ fn parse_hex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], 
         *slot = nibble(pair[0])? << 4 | nibble(pair[1])?;
     }
     Ok(out)
+}
+
+/// Bytes as lowercase hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 macro_rules! hex_newtype {
@@ -45,7 +54,7 @@ macro_rules! hex_newtype {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                f.write_str(&hex(&self.0))
             }
         }
 

@@ -9,7 +9,7 @@ mod model;
 mod path;
 mod reason;
 
-pub use digest::{Commit, FileDigest, GitBlobSha1, Sha256};
+pub use digest::{Commit, FileDigest, GitBlobSha1, Sha256, hex};
 pub use endpoint::Endpoint;
 pub use model::{EntryName, ModelKey, ModelRef, RepoId, Revision};
 pub use path::{COMPONENT_MAX_BYTES, PATH_MAX_BYTES, RelPath};

@@ -7,6 +7,7 @@
 use super::catalog::{ServedFile, Stamp};
 use super::range::Piece;
 use super::refusal::Refusal;
+use super::root::if_there;
 use axum::body::Body;
 use bytes::Bytes;
 use std::fs::File;
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How much is read at a time.
-const CHUNK_BYTES: u64 = 128 * 1024;
+const CHUNK_BYTES: u64 = 64 * 1024;
 
 /// An open file that is still what it was when it was hashed.
 #[derive(Debug)]
@@ -33,8 +34,8 @@ pub(super) fn open(served: &ServedFile) -> Result<Opened, Refusal> {
         tracing::error!("{} is not served: {why}", shown.display());
         Refusal::Changed
     };
-    let file = match served.root.open_file(&served.place) {
-        Ok(Some((file, _))) => file,
+    let file = match if_there(served.root.file(&served.place)) {
+        Ok(Some(file)) => file,
         Ok(None) => return Err(refuse(&"it is gone")),
         Err(error) => return Err(refuse(&error)),
     };
@@ -57,18 +58,20 @@ pub(super) fn body(opened: Opened, piece: Piece) -> Body {
             return Ok(None);
         }
         let reading = Arc::clone(&opened);
-        let bytes = tokio::task::spawn_blocking(move || reading.read(at, end)).await.map_err(io::Error::other)??;
+        let length = usize::try_from((end - at).min(CHUNK_BYTES)).map_err(io::Error::other)?;
+        // Not made on the blocking thread: each of those many threads would keep a heap of its own.
+        let buffer = vec![0; length];
+        let reading = tokio::task::spawn_blocking(move || reading.read(buffer, at, end));
+        let bytes = reading.await.map_err(io::Error::other)??;
         let at = at + bytes.len() as u64;
         Ok::<_, io::Error>(Some((bytes, (opened, at, end))))
     }))
 }
 
 impl Opened {
-    fn read(&self, at: u64, end: u64) -> io::Result<Bytes> {
-        let length = (end - at).min(CHUNK_BYTES);
-        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    fn read(&self, mut bytes: Vec<u8>, at: u64, end: u64) -> io::Result<Bytes> {
         let read = self.file.read_exact_at(&mut bytes, at);
-        let last = at + length == end;
+        let last = at + bytes.len() as u64 == end;
         let read = if last { read.and_then(|()| self.check()) } else { read };
         match read {
             Ok(()) => Ok(bytes.into()),

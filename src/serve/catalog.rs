@@ -1,7 +1,7 @@
 //! What is served: repos, their revisions, and the files of each commit. Pure; filled by `folder` and `volume`.
 
 use super::refusal::Refusal;
-use crate::engine::volume::Dir;
+use super::root::Root;
 use crate::ident::{Commit, FileDigest, GitBlobSha1, ModelRef, RelPath, RepoId, Revision, Sha256};
 use sha1::Digest;
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ pub(super) struct Card {
 #[derive(Debug)]
 pub(super) struct ServedFile {
     /// The folder that it is opened below.
-    pub(super) root: Arc<Dir>,
+    pub(super) root: Arc<Root>,
     /// Its place there.
     pub(super) place: PathBuf,
     /// The state in which it was hashed.
@@ -214,7 +214,7 @@ pub(super) mod tests {
             Ok(sha256) => FileDigest::Sha256(sha256),
             Err(_) => FileDigest::GitBlob(digest.parse().unwrap()),
         };
-        let root = Arc::new(Dir::open_root(&std::env::temp_dir()).unwrap());
+        let root = Arc::new(Root::open(&std::env::temp_dir()).unwrap());
         Arc::new(ServedFile { root, place: "x".into(), stamp: Stamp { size, modified: None }, digest })
     }
 

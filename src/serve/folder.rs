@@ -2,7 +2,7 @@
 
 use super::catalog::{Card, Offer, ServedFile};
 use super::digest;
-use crate::engine::volume::{Dir, VolumeError};
+use super::root::Root;
 use crate::format::layout;
 use crate::format::metadata::{MetadataError, ModelMetadata};
 use crate::ident::{Commit, FileDigest, InvalidIdent, ModelRef, RelPath};
@@ -31,9 +31,6 @@ pub struct Folder {
 /// Why a folder cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// The folder cannot be opened.
-    #[error("failed to open the model's folder")]
-    Open(#[source] VolumeError),
     /// Something in it cannot be read.
     #[error("failed to read {}", path.display())]
     Read {
@@ -82,7 +79,7 @@ impl Folder {
     /// Finds and hashes the folder's files. Blocks.
     pub(super) fn offer(&self) -> Result<Offer, FolderError> {
         let real = self.path.canonicalize().map_err(|source| read_error(&self.path, source))?;
-        let root = Arc::new(Dir::open_root(&real).map_err(FolderError::Open)?);
+        let root = Arc::new(Root::open(&real).map_err(|source| read_error(&real, source))?);
         let mut found = Vec::new();
         walk(&real, &real, &mut found)?;
         if found.is_empty() {
@@ -162,10 +159,10 @@ fn place(root: &Path, path: &Path, kind: FileType) -> Result<PathBuf, FolderErro
     target.strip_prefix(root).map(Path::to_owned).map_err(|_| link())
 }
 
-fn hashed(root: &Arc<Dir>, path: &RelPath, place: &Path) -> Result<(RelPath, ServedFile), FolderError> {
-    let opened = root.open_file(place).map_err(FolderError::Open)?;
-    let (file, _) = opened.ok_or_else(|| read_error(&root.shown(place), io::ErrorKind::NotFound.into()))?;
-    let (digest, stamp) = digest::promised(path, &file).map_err(|source| read_error(&root.shown(place), source))?;
+fn hashed(root: &Arc<Root>, path: &RelPath, place: &Path) -> Result<(RelPath, ServedFile), FolderError> {
+    let unread = |source| read_error(&root.shown(place), source);
+    let file = root.file(place).map_err(unread)?;
+    let (digest, stamp) = digest::promised(path, &file).map_err(unread)?;
     Ok((path.clone(), ServedFile { root: Arc::clone(root), place: place.to_owned(), stamp, digest }))
 }
 

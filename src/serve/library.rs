@@ -3,8 +3,7 @@
 use super::catalog::{Catalog, Offer};
 use super::explain;
 use super::folder::{Folder, FolderError};
-use super::volume::Shelf;
-use crate::engine::volume::VolumeError;
+use super::volume::{Shelf, VolumeError};
 use crate::ident::ModelRef;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +21,7 @@ pub enum LibraryError {
         source: Box<FolderError>,
     },
     /// Its volume.
-    #[error("failed to open the volume")]
+    #[error("failed to prepare the volume")]
     Volume {
         /// The cause.
         source: VolumeError,

@@ -1,8 +1,8 @@
 //! A read-only Hub over plain folders and cache volumes.
 //!
 //! This room owns the serving side of the Hub's protocol: what a client of it is told, and how bytes reach it. Its pure parts
-//! (`catalog`, `ask`, `answer`, `tree`, `range`) decide; `folder`, `volume`, `body` and `http` do. It reads volumes through the
-//! engine's `Dir`, which follows no link, and writes nothing anywhere. It must not know Kubernetes, the command line,
+//! (`catalog`, `ask`, `answer`, `tree`, `range`, `refusal`) decide; `folder`, `volume`, `body` and `http` do. Files are opened in
+//! one place, `root`, which follows no link and cannot write. It must not know the engine, Kubernetes, the command line,
 //! standard output or the environment.
 
 mod answer;
@@ -16,6 +16,7 @@ mod library;
 mod listener;
 mod range;
 mod refusal;
+mod root;
 mod token;
 mod tree;
 mod volume;
@@ -23,6 +24,7 @@ mod volume;
 pub use folder::{Folder, FolderError};
 pub use library::{Library, LibraryError};
 pub use token::{Token, TokenError};
+pub use volume::VolumeError;
 
 use listener::Doorman;
 use std::future::Future;

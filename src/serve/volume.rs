@@ -4,7 +4,7 @@ use super::catalog::{Offer, ServedFile, Stamp};
 use super::digest;
 use super::explain;
 use super::folder::card;
-use crate::engine::volume::{Dir, Volume, VolumeError};
+use super::root::{Root, if_there};
 use crate::format::layout;
 use crate::format::metadata::{MetadataError, ModelMetadata};
 use crate::format::sums::{SUMS_MAX_BYTES, Sums, SumsError};
@@ -17,18 +17,39 @@ use std::time::{Duration, SystemTime};
 
 /// The longest metadata that is read, in bytes.
 const METADATA_MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// The longest layout file that is read, in bytes.
+const VERSION_MAX_BYTES: u64 = 64;
 /// A folder that changed so short before it was read may have changed again within the same tick of its clock.
 const SETTLED: Duration = Duration::from_secs(2);
+
+/// Why a volume cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// Something of it cannot be read.
+    #[error("failed to read {}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A layout that this release does not know.
+    #[error("{} has layout version {found:?}, and this release knows {} only: use a newer release", path.display(), layout::VERSION)]
+    Version {
+        /// The volume.
+        path: PathBuf,
+        /// The version that was found.
+        found: String,
+    },
+}
 
 /// Why one entry is not served. The others are.
 #[derive(Debug, thiserror::Error)]
 enum EntryError {
-    #[error("its files cannot be opened")]
-    Volume(#[source] VolumeError),
+    #[error("failed to read its {name}")]
+    Own { name: &'static str, source: io::Error },
     #[error("its metadata is invalid")]
     Metadata(#[source] MetadataError),
-    #[error("its metadata is not UTF-8")]
-    NotText,
     #[error("its SHA256SUMS is missing")]
     NoSums,
     #[error("its list of files is invalid")]
@@ -47,7 +68,7 @@ type Seal = (Stamp, Stamp);
 /// The entries of a volume, as they were last seen.
 #[derive(Debug)]
 pub(super) struct Shelf {
-    root: Arc<Dir>,
+    root: Arc<Root>,
     entries: PathBuf,
     known: BTreeMap<EntryName, (Seal, Arc<Offer>)>,
     /// The folder's time of change that was last read, if it can be relied on.
@@ -55,11 +76,18 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Opens a volume, and reads nothing yet.
+    /// Opens a volume, and reads nothing but its version. An empty folder is an empty volume.
     pub(super) fn open(path: &Path) -> Result<Self, VolumeError> {
-        let volume = Volume::open(path, None)?;
-        let root =
-            Arc::new(volume.root().open_dir(Path::new(""))?.ok_or(VolumeError::Missing { path: path.to_owned() })?);
+        let unread = |below: &Path| {
+            let path = path.join(below);
+            move |source| VolumeError::Read { path, source }
+        };
+        let root = Arc::new(Root::open(path).map_err(unread(Path::new("")))?);
+        let version = layout::version_file();
+        let found = root.text(&version, VERSION_MAX_BYTES).map_err(unread(&version))?;
+        if let Some(found) = found.filter(|found| found.trim() != layout::VERSION) {
+            return Err(VolumeError::Version { path: path.to_owned(), found: found.trim().to_owned() });
+        }
         Ok(Self { root, entries: path.join(layout::ENTRIES), known: BTreeMap::new(), read_at: None })
     }
 
@@ -81,11 +109,9 @@ impl Shelf {
     }
 
     fn read(&mut self) -> Result<(), VolumeError> {
-        let listed = match self.root.open_dir(Path::new(layout::ENTRIES))? {
-            Some(folder) => folder.list()?,
-            None => Vec::new(),
-        };
-        let names: Vec<EntryName> = listed.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
+        let listed = self.root.names(Path::new(layout::ENTRIES));
+        let listed = listed.map_err(|source| VolumeError::Read { path: self.entries.clone(), source })?;
+        let names: Vec<EntryName> = listed.iter().filter_map(|name| name.parse().ok()).collect();
         let loaded = digest::in_parallel(&names, |name| self.load(name));
         let mut known = BTreeMap::new();
         for (name, loaded) in names.into_iter().zip(loaded) {
@@ -105,20 +131,30 @@ impl Shelf {
     /// Reads an entry, unless it is as it was; none if it does not exist.
     fn load(&self, name: &EntryName) -> Result<Option<(Seal, Arc<Offer>)>, EntryError> {
         let folder = layout::entry(name);
-        let Some(metadata_stamp) = self.stamp(&folder.join(layout::METADATA))? else { return Ok(None) };
-        let sums_stamp = self.stamp(&folder.join(layout::SUMS))?.ok_or(EntryError::NoSums)?;
+        let Some(metadata_stamp) = self.stamp(&folder, layout::METADATA)? else { return Ok(None) };
+        let sums_stamp = self.stamp(&folder, layout::SUMS)?.ok_or(EntryError::NoSums)?;
         let seal = (metadata_stamp, sums_stamp);
         if let Some((before, offer)) = self.known.get(name)
             && *before == seal
         {
             return Ok(Some((seal, Arc::clone(offer))));
         }
-        let metadata = self.text(&folder.join(layout::METADATA), METADATA_MAX_BYTES)?;
-        let sums = self.text(&folder.join(layout::SUMS), SUMS_MAX_BYTES as u64)?;
+        let metadata = self.text(&folder, layout::METADATA, METADATA_MAX_BYTES)?;
+        let sums = self.text(&folder, layout::SUMS, SUMS_MAX_BYTES as u64)?;
         let (Some(metadata), Some(sums)) = (metadata, sums) else { return Ok(None) };
         let metadata = ModelMetadata::parse(&metadata).map_err(EntryError::Metadata)?;
         let sums = Sums::parse(&sums).map_err(EntryError::Sums)?;
         Ok(Some((seal, Arc::new(self.offer(&metadata, &sums)?))))
+    }
+
+    fn stamp(&self, folder: &Path, name: &'static str) -> Result<Option<Stamp>, EntryError> {
+        let own = |source| EntryError::Own { name, source };
+        let file = if_there(self.root.file(&folder.join(name))).map_err(own)?;
+        file.map(|file| Stamp::of(&file)).transpose().map_err(own)
+    }
+
+    fn text(&self, folder: &Path, name: &'static str, max_bytes: u64) -> Result<Option<String>, EntryError> {
+        self.root.text(&folder.join(name), max_bytes).map_err(|source| EntryError::Own { name, source })
     }
 
     fn offer(&self, metadata: &ModelMetadata, sums: &Sums) -> Result<Offer, EntryError> {
@@ -137,11 +173,11 @@ impl Shelf {
     /// A listed file. Big ones are taken at their list's word: whoever downloads them hashes them anyway. Small ones must be
     /// read for git's digest, and are checked on the way.
     fn file(&self, path: &RelPath, place: PathBuf, listed: Sha256) -> Result<ServedFile, EntryError> {
-        let opened = self.root.open_file(&place).map_err(EntryError::Volume)?;
-        let (file, size) = opened.ok_or_else(|| EntryError::Missing { path: path.clone() })?;
         let read = |source| EntryError::Read { path: path.clone(), source };
+        let file = if_there(self.root.file(&place)).map_err(read)?;
+        let file = file.ok_or_else(|| EntryError::Missing { path: path.clone() })?;
         let root = Arc::clone(&self.root);
-        if digest::in_lfs(path, size) {
+        if digest::in_lfs(path, file.metadata().map_err(read)?.len()) {
             let stamp = Stamp::of(&file).map_err(read)?;
             return Ok(ServedFile { root, place, stamp, digest: FileDigest::Sha256(listed) });
         }
@@ -150,17 +186,6 @@ impl Shelf {
             return Err(EntryError::Damaged { path: path.clone(), found, listed });
         }
         Ok(ServedFile { root, place, stamp, digest: FileDigest::GitBlob(git) })
-    }
-
-    fn stamp(&self, place: &Path) -> Result<Option<Stamp>, EntryError> {
-        let opened = self.root.open_file(place).map_err(EntryError::Volume)?;
-        // A file that was opened can be looked at; if not, it is as good as gone.
-        Ok(opened.and_then(|(file, _)| Stamp::of(&file).ok()))
-    }
-
-    fn text(&self, place: &Path, max_bytes: u64) -> Result<Option<String>, EntryError> {
-        let bytes = self.root.read(place, max_bytes).map_err(EntryError::Volume)?;
-        bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| EntryError::NotText)).transpose()
     }
 }
 

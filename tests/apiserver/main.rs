@@ -2,6 +2,13 @@
 //!
 //! Needs a real API server in `KUBECONFIG` (`make test` starts one); installs the CRDs of this source tree.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails where it stands, and its tables read better by value"
+)]
+
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};

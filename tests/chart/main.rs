@@ -2,6 +2,8 @@
 //!
 //! Needs a cluster in `KUBECONFIG` with the chart installed in `MODELCACHE_NAMESPACE` (`make test` does both).
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
@@ -135,7 +137,7 @@ impl Place {
         let binding = RoleBinding {
             metadata: metadata("editors"),
             role_ref: RoleRef {
-                api_group: "rbac.authorization.k8s.io".into(),
+                api_group: "rbac.authorization.k8s.io".to_owned().into(),
                 kind: "ClusterRole".into(),
                 name: "edit".into(),
             },

@@ -54,6 +54,17 @@ pub(super) fn answer(file: &HubFile, range: Option<String>, fault: Option<Fault>
             let pieces = pieces(&rest[..after.min(length)]).chain(told);
             response.header("content-length", length).body(Body::from_stream(pieces)).unwrap()
         }
+        Some(Fault::Pause { after, reached, open }) => {
+            let (first, last) = rest.split_at(after.min(length));
+            let last = last.to_vec();
+            let paused = stream::once(async move {
+                reached.add_permits(1);
+                open.acquire().await.unwrap().forget();
+                Ok(last)
+            });
+            let body = pieces(first).chain(paused);
+            response.header("content-length", length).body(Body::from_stream(body)).unwrap()
+        }
         Some(Fault::Chunked | Fault::Long) => response.body(Body::from_stream(pieces(&rest))).unwrap(),
         _ => response.header("content-length", length).body(rest.into()).unwrap(),
     }

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use sha1::Digest;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -50,6 +50,8 @@ pub enum Fault {
     Chunked,
     /// So many bytes, then a permit for the test, then silence.
     Hang { after: usize, reached: Arc<Semaphore> },
+    /// So many bytes of a file (of anything else: none), then a permit for the test, and the rest once the test gives one.
+    Pause { after: usize, reached: Arc<Semaphore>, open: Arc<Semaphore> },
 }
 
 struct Rule {
@@ -87,6 +89,8 @@ pub struct Hub {
 pub struct Running {
     pub hub: Arc<Hub>,
     pub address: SocketAddr,
+    /// The name or address that clients use.
+    pub host: String,
     pub scheme: &'static str,
     server: JoinHandle<()>,
 }
@@ -241,51 +245,71 @@ pub fn refusal(status: u16, code: &str) -> Response<Body> {
 }
 
 async fn handle(State(hub): State<Arc<Hub>>, request: Request<Body>) -> Response<Body> {
-    let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-    let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8().unwrap().into_owned();
-    let authorization = header("authorization");
-    hub.seen.lock().unwrap().push(Seen {
-        target: request.uri().to_string(),
-        authorization: authorization.clone(),
-        range: header("range"),
-        user_agent: header("user-agent").unwrap_or_default(),
-        accept_encoding: header("accept-encoding"),
-    });
-    let fault = hub.next_fault(&path);
-    if let Some(Fault::Answer { status, headers, body }) = fault {
-        let mut response = Response::builder().status(status);
-        for (name, value) in headers {
-            response = response.header(name, value);
+    let (path, fault) = hub.notice(&request);
+    if let Some(Fault::Pause { reached, open, .. }) = fault.as_ref().filter(|_| path.starts_with("/api/")) {
+        reached.add_permits(1);
+        open.acquire().await.unwrap().forget();
+    }
+    hub.respond(&path, &request, fault)
+}
+
+fn header(request: &Request<Body>, name: &str) -> Option<String> {
+    request.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+}
+
+impl Hub {
+    /// Writes a request down; gives its path, and what shall go wrong with it.
+    fn notice(&self, request: &Request<Body>) -> (String, Option<Fault>) {
+        let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8().unwrap().into_owned();
+        self.seen.lock().unwrap().push(Seen {
+            target: request.uri().to_string(),
+            authorization: header(request, "authorization"),
+            range: header(request, "range"),
+            user_agent: header(request, "user-agent").unwrap_or_default(),
+            accept_encoding: header(request, "accept-encoding"),
+        });
+        let fault = self.next_fault(&path);
+        (path, fault)
+    }
+
+    fn respond(&self, path: &str, request: &Request<Body>, fault: Option<Fault>) -> Response<Body> {
+        if let Some(Fault::Answer { status, headers, body }) = fault {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            return response.body(body.into()).unwrap();
         }
-        return response.body(body.into()).unwrap();
-    }
-    let wanted = hub.token.lock().unwrap().clone();
-    if !path.starts_with("/cdn/") && wanted.is_some_and(|token| authorization != Some(format!("Bearer {token}"))) {
-        return refusal(401, "RepoNotFound");
-    }
-    if path.starts_with(&format!("/api/models/{REPO}/revision/")) {
-        return hub.info();
-    }
-    let commit = hub.info.lock().unwrap()["sha"].as_str().unwrap().to_owned();
-    if path.starts_with(&format!("/api/models/{REPO}/tree/{commit}")) {
-        return hub.tree(&request);
-    }
-    let files = hub.files.lock().unwrap().clone();
-    if let Some(name) = path.strip_prefix(&format!("/{REPO}/resolve/{commit}/")) {
-        let cdn = hub.cdn.lock().unwrap().clone();
-        return match files.iter().find(|file| file.path == name) {
-            None => refusal(404, "EntryNotFound"),
-            Some(file) if file.lfs && cdn.is_some() => Response::builder()
-                .status(StatusCode::FOUND)
-                .header("location", format!("{}/cdn/{}?signature=secret", cdn.unwrap(), file.path))
-                .body(Body::from("a redirect"))
-                .unwrap(),
-            Some(file) => body::answer(file, header("range"), fault),
-        };
-    }
-    match path.strip_prefix("/cdn/").and_then(|name| files.iter().find(|file| file.path == name)) {
-        Some(file) => body::answer(file, header("range"), fault),
-        None => refusal(404, "RepoNotFound"),
+        let wanted = self.token.lock().unwrap().clone();
+        let given = header(request, "authorization");
+        if !path.starts_with("/cdn/") && wanted.is_some_and(|token| given != Some(format!("Bearer {token}"))) {
+            return refusal(401, "RepoNotFound");
+        }
+        if path.starts_with(&format!("/api/models/{REPO}/revision/")) {
+            return self.info();
+        }
+        let commit = self.info.lock().unwrap()["sha"].as_str().unwrap().to_owned();
+        if path.starts_with(&format!("/api/models/{REPO}/tree/{commit}")) {
+            return self.tree(request);
+        }
+        let files = self.files.lock().unwrap().clone();
+        let range = header(request, "range");
+        if let Some(name) = path.strip_prefix(&format!("/{REPO}/resolve/{commit}/")) {
+            let cdn = self.cdn.lock().unwrap().clone();
+            return match files.iter().find(|file| file.path == name) {
+                None => refusal(404, "EntryNotFound"),
+                Some(file) if file.lfs && cdn.is_some() => Response::builder()
+                    .status(StatusCode::FOUND)
+                    .header("location", format!("{}/cdn/{}?signature=secret", cdn.unwrap(), file.path))
+                    .body(Body::from("a redirect"))
+                    .unwrap(),
+                Some(file) => body::answer(file, range, fault),
+            };
+        }
+        match path.strip_prefix("/cdn/").and_then(|name| files.iter().find(|file| file.path == name)) {
+            Some(file) => body::answer(file, range, fault),
+            None => refusal(404, "RepoNotFound"),
+        }
     }
 }
 
@@ -293,26 +317,35 @@ fn router(hub: &Arc<Hub>) -> Router {
     Router::new().fallback(handle).with_state(Arc::clone(hub))
 }
 
-/// Starts a Hub without TLS.
+/// Starts a Hub without TLS, for this machine alone.
 pub async fn start(hub: Arc<Hub>) -> Running {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    start_at(hub, (Ipv4Addr::LOCALHOST, 0).into()).await
+}
+
+/// Starts a Hub without TLS at an address.
+pub async fn start_at(hub: Arc<Hub>, address: SocketAddr) -> Running {
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = router(&hub);
     let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Running { hub, address, scheme: "http", server }
+    Running { hub, address, host: address.ip().to_string(), scheme: "http", server }
 }
 
 /// Starts a Hub with a certificate for `localhost` from an authority that nobody knows.
 pub async fn start_tls(hub: Arc<Hub>, authority: &Authority) -> Running {
-    let (listener, address) = tls::listen(authority).await;
+    start_tls_at(hub, authority, (Ipv4Addr::LOCALHOST, 0).into(), "localhost").await
+}
+
+/// Starts a Hub at an address, with a certificate for `host` from an authority that nobody knows.
+pub async fn start_tls_at(hub: Arc<Hub>, authority: &Authority, address: SocketAddr, host: &str) -> Running {
+    let (listener, address) = tls::listen(authority, address, host).await;
     let router = router(&hub);
     let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Running { hub, address, scheme: "https", server }
+    Running { hub, address, host: host.to_owned(), scheme: "https", server }
 }
 
 impl Running {
     pub fn endpoint(&self) -> String {
-        let host = if self.scheme == "https" { "localhost" } else { "127.0.0.1" };
-        format!("{}://{host}:{}", self.scheme, self.address.port())
+        format!("{}://{}:{}", self.scheme, self.host, self.address.port())
     }
 }

@@ -32,16 +32,16 @@ pub(super) struct TlsListener {
     acceptor: TlsAcceptor,
 }
 
-pub(super) async fn listen(authority: &Authority) -> (TlsListener, SocketAddr) {
+pub(super) async fn listen(authority: &Authority, address: SocketAddr, host: &str) -> (TlsListener, SocketAddr) {
     modelcache::hub::install_crypto();
     let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &authority.issuer).unwrap();
     let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
         .unwrap();
-    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tcp = TcpListener::bind(address).await.unwrap();
     let address = tcp.local_addr().unwrap();
     (TlsListener { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) }, address)
 }

@@ -4,7 +4,7 @@ use super::claim::{CA_KEY, ca_config_map_name};
 use super::{derived_name, labels, owner, short_digest};
 use crate::api::connection::{CaBundleKind, ProxySpec};
 use crate::api::job::{FsGroupChangePolicy, JobSettings};
-use crate::api::label;
+use crate::api::{annotation, label};
 use crate::controller::config::Config;
 use crate::controller::plan::{CaSource, HubView, Observed, Wanted, parse_model};
 use crate::format::task::{Delete, Download, HubAccess, MountedFile, ProxyChoice, TASK_VARIABLE, Task, Work};
@@ -149,6 +149,7 @@ fn job(observed: &Observed, task: &Task, claim_name: &str, settings: &JobSetting
             name: Some(name),
             namespace: Some(observed.namespace().to_owned()),
             labels: Some(all_labels),
+            annotations: Some(BTreeMap::from([(annotation::GENERATION.to_owned(), observed.generation())])),
             owner_references: Some(owner(&observed.entry)),
             ..ObjectMeta::default()
         },

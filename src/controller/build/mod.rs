@@ -12,6 +12,7 @@ pub use job::{delete_job, download_job};
 
 use crate::api::{ModelCacheEntry, label};
 use crate::controller::plan::Observed;
+use crate::ident::hex;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use sha2::{Digest, Sha256};
@@ -52,5 +53,5 @@ fn short_digest(parts: &[&str]) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize()[..5])
 }

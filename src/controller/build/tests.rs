@@ -83,3 +83,20 @@ fn two_entries_for_one_repo_in_one_volume_are_one_writer() {
     assert_ne!(first, writer("{repo: org/other, storage: {claimName: shared}}"));
     assert_ne!(first, writer("{repo: org/model, storage: {claimName: shared, subPath: x}}"));
 }
+
+#[test]
+fn the_operators_certificates_come_as_a_config_map_of_the_entry() {
+    let mut world = shared_claim();
+    world.config.ca_bundle = Some("-----BEGIN CERTIFICATE-----".into());
+    let job = build::download_job(&world, &wanted(&world));
+    let map = build::ca_config_map(&world, "-----BEGIN CERTIFICATE-----");
+    let volumes = job.spec.unwrap().template.spec.unwrap().volumes.unwrap();
+    let mounted = volumes.iter().find_map(|volume| volume.config_map.as_ref()).unwrap();
+    assert_eq!(Some(&mounted.name), map.metadata.name.as_ref(), "the Job mounts what is made");
+    assert_ne!(
+        map.metadata.name,
+        build::ca_config_map(&world, "other").metadata.name,
+        "other certificates, other name"
+    );
+    insta::assert_yaml_snapshot!(map);
+}

@@ -4,7 +4,7 @@ use super::Why;
 use super::observed::{Observed, Warning};
 use crate::format::outcome::{Done, Failed, Heard, Line, Outcome, Progress, Say};
 use crate::ident::Reason;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
 
 /// How an attempt stands.
@@ -30,7 +30,7 @@ pub fn standing(observed: &Observed, job: &Job) -> Standing {
     {
         // A disrupted Pod is replaced by the Job (`podFailurePolicy`): only without a successor is it the end.
         if job_failed(job).is_some() || disruption(pod).is_none() {
-            return outcome(&observed.heard, pod, ended);
+            return outcome(&observed.heard, job, pod, ended);
         }
         return Standing::Starting(disruption(pod));
     }
@@ -56,7 +56,18 @@ fn failed(why: Why) -> Failed {
 }
 
 /// The end of a worker whose container terminated: its own word, in the log or the termination message, else the kubelet's.
-fn outcome(heard: &Heard, pod: &Pod, ended: &ContainerStateTerminated) -> Standing {
+fn outcome(heard: &Heard, job: &Job, pod: &Pod, ended: &ContainerStateTerminated) -> Standing {
+    match own_word(heard, pod, ended) {
+        // Who was told to stop does not know by whom; the Job and the Pod do.
+        Standing::Failed(said) if said.reason == Reason::Interrupted => {
+            let stopped_by = past_deadline(job).or_else(|| disruption(pod));
+            Standing::Failed(stopped_by.map_or(said, failed))
+        }
+        other => other,
+    }
+}
+
+fn own_word(heard: &Heard, pod: &Pod, ended: &ContainerStateTerminated) -> Standing {
     match &heard.outcome {
         Some(Outcome::Done(done)) => {
             // A model without its metadata is no result; a deletion has none.
@@ -178,18 +189,29 @@ pub(super) fn warning_about<'a>(warnings: &'a [Warning], kind: &str) -> Option<&
 }
 
 fn job_failed(job: &Job) -> Option<Why> {
-    let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    let failed = conditions.iter().find(|condition| condition.type_ == "Failed" && condition.status == "True")?;
-    Some(match failed.reason.as_deref() {
-        Some("DeadlineExceeded") => Why::new(
-            Reason::DeadlineExceeded,
-            "the Job ran longer than spec.job.activeDeadlineSeconds; it will go on where it stopped",
-        ),
-        _ => Why::new(
+    job_condition(job, "Failed")?;
+    Some(past_deadline(job).unwrap_or_else(|| {
+        Why::new(
             Reason::Interrupted,
             "the worker's Pod went away before it could say why; it will go on where it stopped",
-        ),
+        )
+    }))
+}
+
+/// Whether the Job's time is up. The Job says so before it ends its Pods, and calls itself failed only when they are gone.
+fn past_deadline(job: &Job) -> Option<Why> {
+    let failing = job_condition(job, "Failed").or_else(|| job_condition(job, "FailureTarget"))?;
+    (failing.reason.as_deref() == Some("DeadlineExceeded")).then(|| {
+        Why::new(
+            Reason::DeadlineExceeded,
+            "the Job ran longer than spec.job.activeDeadlineSeconds; it will go on where it stopped",
+        )
     })
+}
+
+fn job_condition<'a>(job: &'a Job, type_: &str) -> Option<&'a JobCondition> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
 /// Whether a Job may still have a Pod that writes.
@@ -198,8 +220,7 @@ pub fn is_unfinished(job: &Job) -> bool {
 }
 
 fn job_succeeded(job: &Job) -> bool {
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == "Complete" && condition.status == "True")
+    job_condition(job, "Complete").is_some()
 }
 
 /// Whether a Pod may still write to its volume.

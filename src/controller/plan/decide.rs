@@ -6,7 +6,7 @@ use super::status::{Draft, claim_trouble, finish};
 use super::wanted::{CaSource, Wanted};
 use super::{Action, Plan, Why, backoff, deletion};
 use crate::api::entry::ReclaimPolicy;
-use crate::api::{FINALIZER, Phase};
+use crate::api::{FINALIZER, Phase, annotation};
 use crate::controller::build;
 use crate::format::outcome::Failed;
 use crate::format::task::Work;
@@ -45,6 +45,16 @@ pub fn decide(observed: &Observed) -> Plan {
             actions.extend(delete_job(attempt.job));
             finish(observed, Draft::of(observed), actions, Some(LISTEN_EVERY))
         }
+        Some(attempt) if is_stuck_in_the_past(observed, attempt.job) => {
+            actions.extend(delete_job(attempt.job));
+            let mut draft = Draft::of(observed);
+            draft.phase(
+                Phase::Provisioning,
+                "Provisioning",
+                "the Job did not start and the spec changed: it is made anew",
+            );
+            finish(observed, draft, actions, Some(LISTEN_EVERY))
+        }
         Some(attempt) => follow(observed, &wanted, attempt.job, actions),
         None => rest(observed, &wanted, actions),
     }
@@ -52,6 +62,14 @@ pub fn decide(observed: &Observed) -> Plan {
 
 fn is_download(attempt: &Attempt<'_>) -> bool {
     attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Download(_)))
+}
+
+/// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
+/// the remedy.
+fn is_stuck_in_the_past(observed: &Observed, job: &Job) -> bool {
+    let made_for = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::GENERATION));
+    made_for.is_some_and(|generation| *generation != observed.generation())
+        && matches!(standing(observed, job), Standing::Starting(Some(_)))
 }
 
 /// What cannot begin at all: it waits for the cluster, or for a change of the spec.

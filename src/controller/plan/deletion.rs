@@ -36,8 +36,11 @@ pub(super) fn decide(observed: &Observed) -> Plan {
     if writers.count() > 0 {
         return deleting(observed, Vec::new(), "the worker's Pod ends first");
     }
-    if let Some(reason) = nothing_to_remove(observed) {
-        return let_go(observed, reason);
+    if observed.annotation(annotation::FORCE_DELETE) == Some("true") {
+        return let_go(observed, Some("deletion was forced: the entry's files may be left in the claim"));
+    }
+    if !has_files_to_remove(observed) {
+        return let_go(observed, None);
     }
     remove_files(observed)
 }
@@ -56,32 +59,28 @@ fn belongs_to_deletion(observed: &Observed, pod: &k8s_openapi::api::core::v1::Po
         .any(|job| job.metadata.uid.as_deref().is_some_and(|uid| uids.contains(&uid)))
 }
 
-/// `Some` when the finalizer may come off without touching the volume; with a sentence where files stay behind.
-fn nothing_to_remove(observed: &Observed) -> Option<Option<String>> {
+/// Whether there is, or may be, something of this entry on a volume that outlives it.
+fn has_files_to_remove(observed: &Observed) -> bool {
     let spec = &observed.entry.spec;
-    if observed.annotation(annotation::FORCE_DELETE) == Some("true") {
-        return Some(Some("deletion was forced: the entry's files may be left in the claim".to_owned()));
-    }
     let shared = spec.storage.as_ref().is_some_and(|storage| storage.claim_name.is_some());
     if !shared || spec.reclaim_policy == Some(ReclaimPolicy::Retain) {
-        return Some(None);
+        return false;
     }
     let touched =
         observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some()) || !observed.jobs.is_empty();
     if !touched {
-        return Some(None);
+        return false;
     }
-    let Ok(model) = wanted::parse_model(spec) else { return Some(None) };
+    let Ok(model) = wanted::parse_model(spec) else { return false };
     let key = model.key().to_string();
     if observed.peers.iter().any(|peer| peer.key == key && !peer.deleting) {
         // A twin keeps the same model in the same place: the files are the twin's now.
-        return Some(None);
+        return false;
     }
-    let gone = observed.claim.as_ref().is_none_or(|claim| {
-        claim.metadata.deletion_timestamp.is_some()
-            || claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost")
-    });
-    gone.then_some(None)
+    observed.claim.as_ref().is_some_and(|claim| {
+        claim.metadata.deletion_timestamp.is_none()
+            && claim.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Lost")
+    })
 }
 
 fn remove_files(observed: &Observed) -> Plan {
@@ -155,11 +154,11 @@ fn deleting(observed: &Observed, actions: Vec<Action>, message: &str) -> Plan {
     finish(observed, draft, actions, Some(LISTEN_EVERY))
 }
 
-fn let_go(observed: &Observed, left_behind: Option<String>) -> Plan {
+fn let_go(observed: &Observed, left_behind: Option<&str>) -> Plan {
     let mut plan = finish(observed, Draft::of(observed), vec![Action::RemoveFinalizer], None);
     plan.notices = left_behind
         .into_iter()
-        .map(|message| Notice { warning: true, reason: "FilesLeftBehind".to_owned(), message })
+        .map(|message| Notice { warning: true, reason: "FilesLeftBehind".to_owned(), message: message.to_owned() })
         .collect();
     plan
 }

@@ -1,6 +1,6 @@
 //! The controller's shell: it observes, applies and patches, and it alone talks to Kubernetes.
 //!
-//! Every write is in [`write`]; every decision is made in [`super::plan`].
+//! Every write is in `write`; every decision is made in [`super::plan`].
 
 mod health;
 mod leader;
@@ -16,6 +16,7 @@ use health::Health;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{Controller, controller, watcher};
 use kube::{Api, Client, ResourceExt};
 use reconcile::Context;
@@ -92,6 +93,22 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellE
     Ok(())
 }
 
+/// The pause after an error of a watch. All watches share it, and each has errors of its own when the API server was
+/// restarted: with the library's pauses, which double up to 30 s, the operator would hear nothing for minutes.
+struct WatchPause;
+
+impl Iterator for WatchPause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(Duration::from_millis(500))
+    }
+}
+
+impl Backoff for WatchPause {
+    fn reset(&mut self) {}
+}
+
 async fn control(client: Client, options: Options, stop: CancellationToken) {
     let ours = watcher::Config::default().labels(&format!("{}={}", label::MANAGED_BY, label::MANAGED_BY_VALUE));
     let entries = Controller::new(Api::<ModelCacheEntry>::all(client.clone()), watcher::Config::default());
@@ -101,6 +118,7 @@ async fn control(client: Client, options: Options, stop: CancellationToken) {
     let quiet = async move { stop.cancelled_owned().await };
     entries
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .trigger_backoff(WatchPause)
         .owns(Api::<Job>::all(client.clone()), ours.clone())
         .watches(Api::<Pod>::all(client.clone()), ours, move |pod| {
             let uid = pod.labels().get(label::ENTRY_UID).cloned();
@@ -118,11 +136,10 @@ async fn control(client: Client, options: Options, stop: CancellationToken) {
         .run(reconcile::reconcile, reconcile::after_error, context)
         .for_each(|result| async move {
             match result {
-                Ok(_) => {}
                 // Told by `reconcile::after_error` already, or nobody's loss: the object is gone.
-                Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
+                Ok(_) | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "a watch does not work and is started again; are the CRDs installed?")
+                    tracing::warn!(%error, "a watch does not work and is started again; are the CRDs installed?");
                 }
             }
         })

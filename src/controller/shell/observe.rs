@@ -5,6 +5,7 @@ use crate::api::{HubConnection, ModelCacheEntry, label};
 use crate::controller::plan::{ConnectionSight, Observed, Peer, Warning, attempt, volume_and_key, wanted_claim};
 use crate::format::outcome::{Heard, LINE_MAX_BYTES};
 use crate::format::task::Task;
+use crate::ident::hex;
 use futures::{AsyncBufReadExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
@@ -113,7 +114,7 @@ async fn listen(api: &Api<Pod>, observed: &mut Observed) -> Result<(), kube::Err
         // The kubelet may be restarting: the end of a worker is too good to be missed.
         Err(error) if ended => return Err(error),
         Err(error) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "a running worker's log cannot be read now")
+            tracing::debug!(error = &error as &dyn std::error::Error, "a running worker's log cannot be read now");
         }
     }
     Ok(())
@@ -196,5 +197,5 @@ fn nonce() -> String {
     let mut bytes = [0_u8; 16];
     let filled = rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes);
     debug_assert!(filled.is_ok(), "the system has randomness");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&bytes)
 }

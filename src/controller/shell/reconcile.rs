@@ -18,7 +18,7 @@ pub(super) struct Context {
     pub(super) config: Config,
     pub(super) recorder: Recorder,
     pub(super) entries: Store<ModelCacheEntry>,
-    /// Held while a Job is created: see [`write`].
+    /// Held while a Job is created: see [`mod@write`].
     pub(super) job_creation: tokio::sync::Mutex<()>,
     /// How many rounds of an entry failed in a row.
     failures: Mutex<HashMap<ObjectRef<ModelCacheEntry>, u32>>,
@@ -92,15 +92,26 @@ pub(super) async fn reconcile(entry: Arc<ModelCacheEntry>, context: Arc<Context>
     Ok(plan.again.map_or_else(Action::await_change, Action::requeue))
 }
 
+/// An error with what it came from: JSON logs keep no more than its own sentence.
+fn causes(error: &dyn std::error::Error) -> String {
+    let further = std::iter::successors(error.source(), |error| error.source());
+    further.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// How long to wait after a round that failed: the cluster is unwell, or we are.
+#[expect(clippy::needless_pass_by_value, reason = "the controller hands both over")]
 pub(super) fn after_error(entry: Arc<ModelCacheEntry>, error: &RoundError, context: Arc<Context>) -> Action {
     const FIRST_MS: u64 = 500;
     const LONGEST_MS: u64 = 60_000;
+    let (RoundError::Observe(cause) | RoundError::Apply(cause) | RoundError::Status(cause)) = error;
+    if write::is_about_an_end(cause) {
+        return Action::await_change();
+    }
     let count = context.count_failure(&entry);
     tracing::warn!(
         namespace = entry.namespace(),
         entry = entry.name_any(),
-        error = error as &dyn std::error::Error,
+        error = causes(error),
         "a round failed and is repeated"
     );
     Action::requeue(Duration::from_millis((FIRST_MS << count.min(8)).min(LONGEST_MS)))

@@ -22,8 +22,6 @@ use std::fmt::Debug;
 
 /// The longest note that the API server takes in an event, in bytes.
 const NOTE_MAX_BYTES: usize = 1000;
-/// The label by which the Job controller marks a Job's Pods.
-const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
 /// Does one action; what the cluster does not allow now is an obstacle and not an error.
 pub(super) async fn act(
@@ -78,8 +76,14 @@ async fn create_job(
     }
     // A Job that was deleted is gone before its Pod is.
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace).list(&same_writer).await?;
-    let of_this_job = |pod: &Pod| pod.labels().get(JOB_NAME_LABEL) == job.metadata.name.as_ref();
-    if let Some(pod) = pods.items.iter().find(|pod| attempt::may_write(pod) && !of_this_job(pod)) {
+    // The Job may be there already: then its own Pods are no hindrance. A deleted one of the same name is another Job.
+    let there = others
+        .items
+        .iter()
+        .find(|other| other.metadata.name == job.metadata.name && other.meta().deletion_timestamp.is_none());
+    let uid = there.and_then(ResourceExt::uid);
+    let is_its = |pod: &Pod| pod.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref());
+    if let Some(pod) = pods.items.iter().find(|pod| attempt::may_write(pod) && !is_its(pod)) {
         return Ok(Some(Obstacle::Busy(format!("Pod {}", pod.name_any()))));
     }
     create(&api, job, entry).await
@@ -143,6 +147,11 @@ fn gone_is_fine(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
     }
 }
 
+/// Whether something could not be written because its namespace is being deleted: nobody's loss.
+pub(super) fn is_about_an_end(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.reason == "Forbidden" && status.message.contains("being terminated"))
+}
+
 async fn set_finalizers(context: &Context, entry: &ModelCacheEntry, finalizers: &[&str]) -> Result<(), kube::Error> {
     let api = Api::<ModelCacheEntry>::namespaced(context.client.clone(), &entry.namespace().unwrap_or_default());
     // The uid keeps an apply from creating an entry that is gone.
@@ -199,8 +208,10 @@ pub(super) async fn notice(context: &Context, entry: &ModelCacheEntry, notice: &
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    if let Err(error) = context.recorder.publish(&event, &entry.object_ref(&())).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "an event was not written");
+    match context.recorder.publish(&event, &entry.object_ref(&())).await {
+        Ok(()) => {}
+        Err(error) if is_about_an_end(&error) => {}
+        Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "an event was not written"),
     }
 }
 

@@ -199,3 +199,10 @@ fn a_name_that_the_schema_let_through_is_refused_with_its_rule() {
     let plan = decide(&observed("{repo: 'org/a--b', storage: {claimName: c}}"));
     assert_eq!((plan.status.phase, ready_reason(&plan)), (Some(Phase::Failed), "RepoNotFound"));
 }
+
+#[test]
+fn the_operators_certificates_are_there_before_the_job() {
+    let mut world = shared_claim();
+    world.config.ca_bundle = Some("pem".into());
+    assert_eq!(kinds(&decide(&world)), ["CreateConfigMap", "CreateJob"]);
+}

@@ -174,6 +174,39 @@ fn a_job_past_its_deadline() {
 }
 
 #[test]
+fn a_worker_that_was_told_to_stop_does_not_know_why_but_the_cluster_does() {
+    let stopped = || at_work().failed(Reason::Interrupted, None);
+    assert_fails(
+        stopped().job_condition("FailureTarget", "DeadlineExceeded"),
+        Reason::DeadlineExceeded,
+        Phase::Retrying,
+        "activeDeadlineSeconds",
+    );
+    let mut evicted = stopped().job_condition("Failed", "BackoffLimitExceeded");
+    let condition =
+        json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "drained"});
+    let status = evicted.pods[0].status.as_mut().unwrap();
+    status.conditions = Some(vec![serde_json::from_value(condition).unwrap()]);
+    assert_fails(evicted, Reason::Evicted, Phase::Retrying, "drained");
+    assert_fails(stopped(), Reason::Interrupted, Phase::Retrying, "about Interrupted");
+}
+
+#[test]
+fn a_worker_that_cannot_start_is_made_anew_when_the_spec_changes() {
+    let mut world = at_work().with_pod(&unschedulable());
+    assert_eq!(kinds(&decide(&world)), [""; 0]);
+    world.entry.metadata.generation = Some(2);
+    let (plan, world) = round(world);
+    assert_eq!(kinds(&plan), ["DeleteJob"]);
+    assert_eq!(plan.status.phase, Some(Phase::Provisioning));
+    assert_eq!(kinds(&decide(&world)), ["CreateJob"]);
+    // A worker that runs is left alone: what changed holds from the next Job on.
+    let mut running = at_work().running();
+    running.entry.metadata.generation = Some(2);
+    assert_eq!(kinds(&decide(&running)), [""; 0]);
+}
+
+#[test]
 fn a_pod_that_somebody_deleted() {
     assert_fails(
         at_work().job_condition("Failed", "BackoffLimitExceeded"),

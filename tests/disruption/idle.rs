@@ -1,0 +1,80 @@
+//! The operator at rest.
+
+use crate::harness::{Stage, lab, operator};
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::runtime::wait::await_condition;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use std::io::{Read, Seek, SeekFrom};
+use std::time::Duration;
+
+const ENTRIES: usize = 20;
+/// Longer than every interval of the operator's but the Lease's.
+const WINDOW: Duration = Duration::from_mins(1);
+const RESIDENT_MAX_KIB: u64 = 30 * 1024;
+
+/// The namespaces of tests that are over are gone, and with them the reasons to write.
+async fn until_alone(stage: &Stage) {
+    let api = Api::<Namespace>::all(stage.client.clone());
+    let tests = api.list(&ListParams::default().labels("modelcache.dev/test")).await.unwrap();
+    for namespace in tests.iter().map(ResourceExt::name_any).filter(|name| *name != stage.namespace) {
+        let gone = await_condition(api.clone(), &namespace, |namespace: Option<&Namespace>| namespace.is_none());
+        let gone = tokio::time::timeout(crate::harness::wait::DEADLINE, gone).await;
+        gone.unwrap_or_else(|_| panic!("namespace {namespace} of another test does not go")).unwrap();
+    }
+}
+
+fn resident_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// What the operator wrote, by the API server's own account, from this place of the audit log on.
+fn writes_since(place: u64) -> Vec<String> {
+    let mut file = std::fs::File::open(lab::audit_log()).unwrap();
+    file.seek(SeekFrom::Start(place)).unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    let user = format!("system:serviceaccount:{}:modelcache", operator::namespace());
+    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ours =
+        events.filter(|event| event["user"]["username"] == user.as_str() && event["stage"] == "ResponseComplete");
+    let writes = ours.filter(|event| !matches!(event["verb"].as_str(), Some("get" | "list" | "watch")));
+    writes
+        .map(|event| format!("{} {}", event["verb"].as_str().unwrap(), event["requestURI"].as_str().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn at_rest_the_operator_writes_its_lease_alone_and_is_small() {
+    let mut stage = Stage::new("idle").await;
+    stage.local("models").await;
+    let names: Vec<_> = (0..ENTRIES).map(|number| format!("tiny{number}")).collect();
+    for name in &names {
+        let spec = json!({"repo": crate::fakehub::REPO, "storage": {"claimName": "models", "subPath": name}, "reclaimPolicy": "Retain"});
+        stage.entry(name, spec).await;
+    }
+    for ready in join_all(names.iter().map(|name| stage.until_ready(name))).await {
+        let job = ready.status.unwrap().attempts.unwrap().last_job.unwrap();
+        stage.until_gone::<k8s_openapi::api::batch::v1::Job>(&job).await;
+    }
+    until_alone(&stage).await;
+    let place = std::fs::metadata(lab::audit_log()).unwrap().len();
+    // Not a wait for something: nothing happens for this long, and that is measured.
+    tokio::time::sleep(WINDOW).await;
+    let writes = writes_since(place);
+    let (leases, others): (Vec<_>, Vec<_>) = writes.into_iter().partition(|write| write.contains("/leases/"));
+    assert_eq!(others, Vec::<String>::new(), "the operator writes though nothing happens");
+    assert!(!leases.is_empty(), "the audit log tells of the operator");
+
+    let pod = operator::pods(&stage.client).await.remove(0);
+    let resident = resident_kib(operator::process(&pod).expect("the operator runs"));
+    println!(
+        "with {ENTRIES} entries at rest: {} writes of the lease and no other in {WINDOW:?}, {resident} KiB resident",
+        leases.len()
+    );
+    assert!(resident < RESIDENT_MAX_KIB, "{resident} KiB resident");
+}

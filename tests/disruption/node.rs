@@ -1,0 +1,129 @@
+//! The kubelet, the API server and the image go away while a worker is at work.
+
+use crate::assert_fetched_once;
+use crate::harness::command::{lab, program, run};
+use crate::harness::{Gate, Stage, apart, operator};
+use k8s_openapi::api::core::v1::Pod;
+use modelcache::api::Phase;
+use modelcache::ident::Reason;
+use serde_json::json;
+use std::process::Command;
+
+/// Holds a download at its weights while a component is dead; it comes back after the worker has ended.
+async fn component_dies(component: &'static str) {
+    let mut stage = Stage::new(component).await;
+    let volume = stage.local("models").await;
+    let hub = stage.hub_named("tiny").await;
+    let gate = Gate::at(&hub.hub, "/model.safetensors", 350_000);
+    stage.entry("tiny", apart("tiny", json!({}))).await;
+    stage.until_held("tiny", &gate).await;
+    let entry = stage.until_phase("tiny", Phase::Downloading).await;
+    let worker = stage.pods(&entry).await.remove(0);
+    let process = operator::process(&worker).expect("the worker runs");
+    let dead = Component::kill(component);
+    gate.open();
+    until_ended(process).await;
+    drop(dead);
+    assert_fetched_once(&stage, &volume, "tiny", &hub).await;
+    operator::until_ready(&stage.client, 1).await;
+}
+
+/// A dead component that is started again with the end of this value, whatever happens meanwhile.
+struct Component(&'static str);
+
+impl Component {
+    fn kill(name: &'static str) -> Self {
+        lab(&["kill", name]);
+        Self(name)
+    }
+}
+
+impl Drop for Component {
+    fn drop(&mut self) {
+        lab(&["start", self.0]);
+    }
+}
+
+/// Waits for the end of a process that is not ours to wait for.
+async fn until_ended(process: u32) {
+    let running = || {
+        let status = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        !status.is_empty() && !status.contains(") Z ")
+    };
+    let gone = async {
+        while running() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(crate::harness::wait::DEADLINE, gone).await.expect("the worker ends");
+}
+
+#[tokio::test]
+async fn the_kubelet_dies_while_a_worker_ends() {
+    component_dies("kubelet").await;
+}
+
+#[tokio::test]
+async fn the_api_server_dies_while_a_worker_ends() {
+    component_dies("apiserver").await;
+}
+
+#[tokio::test]
+async fn components_are_restarted_while_a_worker_is_at_work() {
+    let mut stage = Stage::new("restarts").await;
+    let volume = stage.local("models").await;
+    let hub = stage.hub_named("tiny").await;
+    let gate = Gate::at(&hub.hub, "/model.safetensors", 350_000);
+    stage.entry("tiny", apart("tiny", json!({}))).await;
+    stage.until_held("tiny", &gate).await;
+    lab(&["restart", "kubelet"]);
+    lab(&["restart", "apiserver"]);
+    stage.until_phase("tiny", Phase::Downloading).await;
+    gate.open();
+    assert_fetched_once(&stage, &volume, "tiny", &hub).await;
+    operator::until_ready(&stage.client, 1).await;
+}
+
+fn images(args: &[&str]) -> String {
+    run(Command::new(program("ctr")).args(["-n", "k8s.io", "images"]).args(args)).unwrap()
+}
+
+/// An image that is hidden under another name, until the end of this value.
+struct Hidden {
+    name: String,
+    kept: String,
+}
+
+impl Hidden {
+    fn new(image: &str) -> Self {
+        // containerd puts the name of a default registry in front.
+        let name = images(&["ls", "-q", &format!("name~=\"(^|/){image}$\"")]).trim().to_owned();
+        assert!(!name.is_empty(), "image {image} is not on the node");
+        let hidden = Self { kept: "test.invalid/kept:1".to_owned(), name };
+        images(&["tag", "--force", &hidden.name, &hidden.kept]);
+        images(&["rm", &hidden.name]);
+        hidden
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        images(&["tag", "--force", &self.kept, &self.name]);
+        images(&["rm", &self.kept]);
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled_is_waited_for() {
+    let mut stage = Stage::new("image").await;
+    let volume = stage.local("models").await;
+    let pods: Vec<Pod> = operator::pods(&stage.client).await;
+    let image = pods[0].spec.as_ref().unwrap().containers[0].image.clone().unwrap();
+    let hub = stage.hub_named("tiny").await;
+    {
+        let _hidden = Hidden::new(&image);
+        stage.entry("tiny", apart("tiny", json!({}))).await;
+        stage.until_says("tiny", Phase::Provisioning, Reason::ImagePullFailed, &[&image]).await;
+    }
+    assert_fetched_once(&stage, &volume, "tiny", &hub).await;
+}
