@@ -15,7 +15,7 @@ mod send;
 
 pub use access::{AccessError, install_crypto};
 pub use api::{Listed, ModelInfo};
-pub use body::Body;
+pub use body::{Body, Place};
 pub use error::HubError;
 pub use retry::{Attempts, Retry};
 

@@ -23,11 +23,16 @@ static INSTALLED: OnceCell<()> = OnceCell::const_new();
 impl Server {
     async fn with_namespace(name: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::try_default().await.expect("a cluster in KUBECONFIG: `hack/lab up` starts one, `make test` does so by itself");
+        let client = Client::try_default()
+            .await
+            .expect("a cluster in KUBECONFIG: `hack/lab up` starts one, `make test` does so by itself");
         INSTALLED.get_or_init(|| install(client.clone())).await;
         let namespaces = Api::<Namespace>::all(client.clone());
         let namespace = format!("{name}-{}", std::process::id());
-        let object = Namespace { metadata: ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() }, ..Namespace::default() };
+        let object = Namespace {
+            metadata: ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() },
+            ..Namespace::default()
+        };
         namespaces.create(&PostParams::default(), &object).await.unwrap();
         Self { client, namespace }
     }
@@ -134,7 +139,10 @@ async fn bad_entries_are_refused_with_the_reason() {
         (json!({"source": {}}), "exactly one of hub, archive and upload"),
         (json!({"source": {"hub": {}, "archive": {}}}), "exactly one of hub, archive and upload"),
         (json!({"storage": {}}), "exactly one of claimName and volumeClaimTemplate"),
-        (json!({"storage": {"claimName": "a", "volumeClaimTemplate": {"spec": {}}}}), "exactly one of claimName and volumeClaimTemplate"),
+        (
+            json!({"storage": {"claimName": "a", "volumeClaimTemplate": {"spec": {}}}}),
+            "exactly one of claimName and volumeClaimTemplate",
+        ),
         (json!({"storage": {"claimName": "a", "subPath": "../b"}}), "subPath"),
         (json!({"storage": {"claimName": "a", "subPath": "/b"}}), "subPath"),
         (json!({"storage": sized("lots")}), "positive quantity"),
@@ -145,7 +153,10 @@ async fn bad_entries_are_refused_with_the_reason() {
         (json!({"job": {"securityContext": {"runAsUser": 0}}}), "runAsUser"),
         (json!({"job": {"activeDeadlineSeconds": 0}}), "activeDeadlineSeconds"),
         // What has no behaviour yet is refused, and never silently ignored.
-        (json!({"source": {"archive": {"url": "https://files.example/a.tar"}}}), "spec.source.archive is not supported yet"),
+        (
+            json!({"source": {"archive": {"url": "https://files.example/a.tar"}}}),
+            "spec.source.archive is not supported yet",
+        ),
         (json!({"source": {"upload": {}}}), "spec.source.upload is not supported yet"),
         (json!({"storage": null}), "spec.storage (a default storage) is not supported yet"),
         (json!({"storage": unsized_template}), "(sizing) is not supported yet"),
