@@ -145,7 +145,7 @@ impl Hub {
         url: &Url,
         asked: Asked<'_>,
     ) -> Result<(T, Option<String>), HubError> {
-        let mut response = self.send(url.clone(), 0, asked).await?;
+        let mut response = self.send(url.clone(), None, asked).await?;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("no type");
         let kind: String = kind.chars().take(60).collect();
         let next = next_page(&response);

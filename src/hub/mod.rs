@@ -16,7 +16,7 @@ mod send;
 
 pub use access::{AccessError, install_crypto};
 pub use api::ModelInfo;
-pub use body::Body;
+pub use body::{Body, Place};
 pub use error::HubError;
 pub use listing::{Listed, Page};
 pub use retry::{Attempts, Retry};
