@@ -3,7 +3,7 @@
 use super::local::{self, Output};
 use super::progress;
 use crate::engine::progress::Progress;
-use crate::engine::verify::{self, Checked, Problem, Verification};
+use crate::engine::rehash::{self, Checked, Problem, Verification};
 use crate::format::outcome::Failed;
 use crate::ident::{ModelRef, Reason, RepoId, Revision};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ pub(super) async fn run(args: Args) -> u8 {
     let Args { repo, volume, revision, output } = args;
     let model = repo.map(|repo| ModelRef { repo, revision });
     let counters = Arc::new(Progress::default());
-    let found = match local::watched(&counters, verify::run(&volume, model.as_ref(), &counters), stopped).await {
+    let found = match local::watched(&counters, rehash::run(&volume, model.as_ref(), &counters), stopped).await {
         Ok(found) => found,
         Err(failed) => return local::fail(failed, output),
     };

@@ -1,14 +1,20 @@
 //! The download of a model, from the task to the published entry.
 
+use super::connection::Connections;
 use super::entry;
-use super::fetch::Fetcher;
+use super::fetch::Leader;
 use super::hash::Hasher;
+use super::journal::{self, JOURNAL_MAX_BYTES};
+use super::pace::Allowance;
 use super::plan::{Plan, PlannedFile, staging_prefix};
 use super::progress::Progress;
 use super::publish::{Publication, publish};
+use super::ranges::Coverage;
+use super::schedule::Schedule;
 use super::select::select;
+use super::threads::{Place, Threads};
 use super::volume::{Staging, Volume, VolumeError, remove_stagings};
-use super::{EngineError, Finished, Settings, blocking, delete};
+use super::{EngineError, Finished, Settings, blocking, delete, verify};
 use crate::format::layout::{self, Source, SourceRecord};
 use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::Done;
@@ -16,7 +22,10 @@ use crate::format::sums::Sums;
 use crate::format::task::{Download, Task};
 use crate::hub::{Hub, ModelInfo};
 use crate::ident::{RelPath, Sha256};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::task::JoinSet;
 
 /// The longest record of a source that is read, in bytes.
@@ -72,16 +81,16 @@ pub async fn run(
     let Survey { info, plan } = survey(&hub, download, traits.ignores_case).await?;
     progress.plan(plan.files.len() as u64, plan.bytes);
     let url = hub.page(&download.model);
-    let (staging, jobs) = {
-        let (volume, plan) = (Arc::clone(&volume), plan.clone());
-        blocking(move || prepare(&volume, &plan).map_err(EngineError::Volume)).await?
+    let ready = {
+        let (volume, plan, progress) = (Arc::clone(&volume), Arc::new(plan), Arc::clone(progress));
+        blocking(move || prepare(volume, plan, progress).map_err(EngineError::Volume)).await?
     };
-    let fetcher = Arc::new(Fetcher { hub, plan, staging, progress: Arc::clone(progress) });
-    let verified = fetch_all(&volume, &fetcher, jobs, settings.parallel_files).await?;
-    let metadata = metadata(download, &info, fetcher.plan.bytes, url);
+    let reused = reuse_all(&ready).await?;
+    let fetched = fetch_all(&ready, hub, download, settings).await?;
+    let metadata = metadata(download, &info, ready.plan.bytes, url);
     let source = Source::of_download(download).digest();
     let task = task.clone();
-    blocking(move || conclude(&volume, &fetcher, &task, &verified, metadata, source)).await
+    blocking(move || conclude(&ready, &task, &reused, &fetched, &metadata, source)).await
 }
 
 /// The end of a task whose source is recorded and whose entry is whole.
@@ -116,100 +125,139 @@ async fn done_before(
     .await?;
     if let Some(manifest) = found.as_ref().and_then(|finished| finished.done.manifest) {
         progress.plan(manifest.files, manifest.bytes);
-        progress.found(manifest.bytes);
+        progress.done(manifest.bytes);
         (0..manifest.files).for_each(|_| progress.file_done());
     }
     Ok(found)
 }
 
-/// One file, and whether the snapshot has it already.
-#[derive(Debug, Clone)]
-struct Job {
-    file: PlannedFile,
-    published: bool,
+/// Everything that the rest of a download needs, once the volume was looked at.
+#[derive(Debug)]
+struct Ready {
+    volume: Arc<Volume>,
+    plan: Arc<Plan>,
+    staging: Arc<Staging>,
+    progress: Arc<Progress>,
+    /// Files that the snapshot has already.
+    published: Vec<usize>,
+    /// Files that are fetched, the first one first.
+    missing: Vec<usize>,
+    /// What an earlier attempt left of them.
+    there: HashMap<usize, Coverage>,
+    /// How much room each of them still takes from the disk.
+    rooms: HashMap<usize, u64>,
 }
 
 /// Opens the staging, sees what is there, and checks that the rest fits.
-fn prepare(volume: &Volume, plan: &Plan) -> Result<(Staging, Vec<Job>), VolumeError> {
-    let staging = Staging::open(volume, &plan.staging_id(), &staging_prefix(&plan.model))?;
+fn prepare(volume: Arc<Volume>, plan: Arc<Plan>, progress: Arc<Progress>) -> Result<Ready, VolumeError> {
+    let staging = Arc::new(Staging::open(&volume, &plan.staging_id(), &staging_prefix(&plan.model))?);
     let snapshot = volume.root().open_dir(&layout::snapshot(&plan.model.repo, &plan.commit))?;
-    let mut jobs = Vec::with_capacity(plan.files.len());
-    let (mut bytes, mut files) = (0_u64, 0_u64);
-    for file in &plan.files {
-        let published = match &snapshot {
+    let size_of = |file: usize| plan.files.get(file).map(|file| file.size);
+    let mut journal = journal::parse(&staging.journal(JOURNAL_MAX_BYTES)?, size_of);
+    let (mut published, mut missing) = (Vec::new(), Vec::new());
+    let (mut there, mut rooms) = (HashMap::new(), HashMap::new());
+    for (number, file) in plan.files.iter().enumerate() {
+        let is_published = match &snapshot {
             Some(snapshot) => snapshot.open_file(file.path.as_path())?.is_some(),
             None => false,
         };
-        if !published {
-            bytes += file.size.saturating_sub(staging.part_size(&file.path)?);
-            files += 1;
+        if is_published {
+            published.push(number);
+            continue;
         }
-        jobs.push(Job { file: file.clone(), published });
+        let (size, room) = staging.part_state(&file.path, file.size)?;
+        missing.push(number);
+        rooms.insert(number, room);
+        // A journal that outlived its file says nothing.
+        there.extend(journal.remove(&number).filter(|there| there.end() <= size).map(|there| (number, there)));
     }
-    volume.check_space(bytes, files)?;
-    // A conflict with published files is seen before a byte is fetched, and the longest file is not started last.
-    jobs.sort_by_key(|job| (!job.published, std::cmp::Reverse(job.file.size)));
-    Ok((staging, jobs))
+    volume.check_space(rooms.values().sum(), missing.len() as u64)?;
+    // The longest file is not started last.
+    missing.sort_by_key(|number| std::cmp::Reverse(plan.files[*number].size));
+    Ok(Ready { volume, plan, staging, progress, published, missing, there, rooms })
 }
 
-/// A verified file, and whether it lies in the staging.
-type Verified = (RelPath, Sha256, bool);
+/// The digests of some files, by their numbers in the plan.
+type Digests = HashMap<usize, Sha256>;
 
-async fn fetch_all(
-    volume: &Arc<Volume>,
-    fetcher: &Arc<Fetcher>,
-    jobs: Vec<Job>,
-    parallel: usize,
-) -> Result<Vec<Verified>, EngineError> {
-    let mut jobs = jobs.into_iter();
-    let mut verified = Vec::new();
+/// Hashes the files that the snapshot has already. A conflict with them is seen before a byte is fetched.
+async fn reuse_all(ready: &Ready) -> Result<Digests, EngineError> {
+    let mut digests = Digests::new();
     // Dropped on the first failure, and with it all the other files' tasks.
     let mut running = JoinSet::new();
+    let mut published = ready.published.iter().copied();
     loop {
-        while running.len() < parallel.max(1) {
-            let Some(job) = jobs.next() else { break };
-            let (volume, fetcher) = (Arc::clone(volume), Arc::clone(fetcher));
-            running.spawn(async move {
-                let sha256 = if job.published {
-                    reuse(volume, &fetcher, job.file.clone()).await?
-                } else {
-                    fetcher.fetch(&job.file).await?
-                };
-                Ok::<_, EngineError>((job.file.path, sha256, !job.published))
-            });
+        while running.len() < verify::threads() {
+            let Some(number) = published.next() else { break };
+            let (volume, plan) = (Arc::clone(&ready.volume), Arc::clone(&ready.plan));
+            running.spawn_blocking(move || Ok::<_, EngineError>((number, reuse(&volume, &plan, &plan.files[number])?)));
         }
-        match running.join_next().await {
-            Some(joined) => verified.push(joined.map_err(|_| EngineError::Crashed)??),
-            None => return Ok(verified),
-        }
+        let Some(joined) = running.join_next().await else { return Ok(digests) };
+        let (number, sha256) = joined.map_err(|_| EngineError::Crashed)??;
+        digests.insert(number, sha256);
+        ready.progress.done(ready.plan.files[number].size);
+        ready.progress.file_done();
     }
 }
 
 /// Hashes a file that the snapshot has already. Its name and commit prove nothing.
-async fn reuse(volume: Arc<Volume>, fetcher: &Arc<Fetcher>, file: PlannedFile) -> Result<Sha256, EngineError> {
-    let fetcher = Arc::clone(fetcher);
-    blocking(move || {
-        let below = layout::snapshot(&fetcher.plan.model.repo, &fetcher.plan.commit).join(file.path.as_path());
-        let shown = volume.root().shown(&below);
-        let opened = volume.root().open_file(&below).map_err(EngineError::Volume)?;
-        let mut hasher = Hasher::new(&file.digest, file.size);
-        if let Some((open, _)) = opened {
-            let read = hasher.read(open);
-            read.map_err(|error| EngineError::Volume(VolumeError::new("read", &shown, error)))?;
-        }
-        let found = hasher.finish();
-        if found.digest != file.digest {
-            return Err(EngineError::Conflict {
-                path: below.display().to_string(),
-                expected: file.digest.to_string(),
-                found: found.digest.to_string(),
-            });
-        }
-        fetcher.progress.found(file.size);
-        fetcher.progress.file_done();
-        Ok(found.sha256)
+fn reuse(volume: &Volume, plan: &Plan, file: &PlannedFile) -> Result<Sha256, EngineError> {
+    let below = layout::snapshot(&plan.model.repo, &plan.commit).join(file.path.as_path());
+    let shown = volume.root().shown(&below);
+    let opened = volume.root().open_file(&below).map_err(EngineError::Volume)?;
+    let mut hasher = Hasher::new(&file.digest, file.size);
+    if let Some((open, _)) = opened {
+        let read = hasher.read(open);
+        read.map_err(|error| EngineError::Volume(VolumeError::new("read", &shown, error)))?;
+    }
+    let found = hasher.finish();
+    if found.digest == file.digest {
+        return Ok(found.sha256);
+    }
+    Err(EngineError::Conflict {
+        path: below.display().to_string(),
+        expected: file.digest.to_string(),
+        found: found.digest.to_string(),
     })
-    .await
+}
+
+/// Fetches the files that are missing. After a failure too, what arrived is in the journal.
+async fn fetch_all(ready: &Ready, hub: Hub, download: &Download, settings: &Settings) -> Result<Digests, EngineError> {
+    let Ready { volume, plan, staging, progress, missing, there, rooms, .. } = ready;
+    if missing.is_empty() {
+        return Ok(Digests::new());
+    }
+    let place = Place {
+        volume: Arc::clone(volume),
+        staging: Arc::clone(staging),
+        plan: Arc::clone(plan),
+        progress: Arc::clone(progress),
+        there: there.clone(),
+        rooms: rooms.clone(),
+    };
+    let mut threads = Threads::start(place).await?;
+    let files = missing.iter().map(|number| {
+        let there = there.get(number).cloned().unwrap_or_default();
+        (*number, plan.files[*number].size, there)
+    });
+    let allowance = download.hub.limit_bytes_per_second;
+    let connections = Connections {
+        hub,
+        plan: Arc::clone(plan),
+        schedule: Mutex::new(Schedule::new(settings.cut, files)),
+        places: Mutex::default(),
+        allowance: allowance.map(|limit| Mutex::new(Allowance::new(limit, Instant::now()))),
+        answers: AtomicU64::new(0),
+        progress: Arc::clone(progress),
+    };
+    let resumed = there.keys().copied().collect();
+    let leader = Leader::new(Arc::new(connections), settings.connections_max, &threads, resumed);
+    let led = leader.lead(missing.len(), &mut threads).await;
+    match (led, threads.finish().await) {
+        (Ok(digests), Ok(())) => Ok(digests),
+        // The leader only saw that a thread was gone.
+        (Err(EngineError::Crashed) | Ok(_), Err(error)) | (Err(error), _) => Err(error),
+    }
 }
 
 fn metadata(download: &Download, info: &ModelInfo, bytes: u64, url: String) -> ModelMetadata {
@@ -232,23 +280,23 @@ fn metadata(download: &Download, info: &ModelInfo, bytes: u64, url: String) -> M
 }
 
 fn conclude(
-    volume: &Volume,
-    fetcher: &Fetcher,
+    ready: &Ready,
     task: &Task,
-    verified: &[Verified],
-    metadata: ModelMetadata,
+    reused: &Digests,
+    fetched: &Digests,
+    metadata: &ModelMetadata,
     source: Sha256,
 ) -> Result<Finished, EngineError> {
-    let plan = &fetcher.plan;
-    let sums: Sums = verified.iter().map(|(path, sha256, _)| (path.clone(), *sha256)).collect();
-    let staged: Vec<RelPath> = verified.iter().filter(|(.., staged)| *staged).map(|(path, ..)| path.clone()).collect();
-    let publication = Publication { plan, staged: &staged, sums: &sums, metadata: &metadata, source };
-    publish(volume, &fetcher.staging, &publication)?;
+    let plan = &ready.plan;
+    let of = |(number, sha256): (&usize, &Sha256)| (plan.files[*number].path.clone(), *sha256);
+    let sums: Sums = reused.iter().chain(fetched).map(of).collect();
+    let staged: Vec<RelPath> = fetched.iter().map(of).map(|(path, _)| path).collect();
+    publish(&ready.volume, &ready.staging, &Publication { plan, staged: &staged, sums: &sums, metadata, source })?;
     let done = Done {
         path: entry::published_path(task, &plan.model.entry_name()),
         commit: Some(plan.commit),
         manifest: Some(sums.manifest(plan.bytes)),
-        bytes_fetched: fetcher.progress.bytes_fetched(),
+        bytes_fetched: ready.progress.bytes_fetched(),
     };
-    Ok(Finished { done, metadata: Some(metadata) })
+    Ok(Finished { done, metadata: Some(metadata.clone()) })
 }

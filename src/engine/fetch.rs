@@ -1,165 +1,189 @@
-//! One file from the Hub into the staging, verified.
+//! All missing files of a plan, from the Hub into the staging, verified and durable.
 //!
-//! Bytes that are there already, from this process or an earlier one, are gone on with: they are hashed with the rest, so
-//! nothing needs to be believed of them.
+//! One task leads: it starts connections, as many as the pace allows and each with a piece of the schedule, and takes the
+//! verdicts of the threads that hash. What can be decided without the network is in `schedule` and `pace`.
 
-use super::plan::{Plan, PlannedFile};
-use super::progress::Progress;
-use super::sink::{Part, Sink};
-use super::volume::{Staging, VolumeError};
-use super::{EngineError, blocking};
-use crate::hub::{Attempts, Hub, HubError};
+use super::EngineError;
+use super::connection::{Connections, Ended, lock};
+use super::disk::Order;
+use super::hash::Hashed;
+use super::pace::{Pace, Sight};
+use super::plan::PlannedFile;
+use super::schedule::PieceId;
+use super::threads::Threads;
+use crate::hub::{Attempts, HubError};
 use crate::ident::Sha256;
+use bytes::Bytes;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// Fewer new bytes than this in one try are no progress: a server that drips would otherwise be asked for ever.
 const PROGRESS_MIN_BYTES: u64 = 64 * 1024;
+/// How often the pace looks at the rate: several times in what it calls a window.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// What every file's task needs.
-pub(super) struct Fetcher {
-    pub(super) hub: Hub,
-    pub(super) plan: Plan,
-    pub(super) staging: Staging,
-    pub(super) progress: Arc<Progress>,
+/// The task that leads.
+pub(super) struct Leader {
+    connections: Arc<Connections>,
+    pace: Pace,
+    orders: mpsc::Sender<Order>,
+    running: JoinSet<(PieceId, Ended)>,
+    /// Pieces that failed, and when they are tried again.
+    parked: VecDeque<(PieceId, Instant)>,
+    attempts: HashMap<PieceId, Attempts>,
+    /// Files with bytes of an earlier attempt: if they are wrong, the Hub may not be to blame.
+    resumed: HashSet<usize>,
+    /// Files that came with wrong bytes from the Hub, once.
+    wrong: HashSet<usize>,
+    verified: HashMap<usize, Sha256>,
 }
 
-/// How one pass over a file ended.
-enum Pass {
-    Verified(Sha256),
-    /// Other bytes than promised; `fresh` if all of them came from the Hub in this pass.
-    Wrong {
-        got: String,
-        fresh: bool,
-    },
-}
+impl Leader {
+    pub(super) fn new(
+        connections: Arc<Connections>,
+        connections_max: usize,
+        threads: &Threads,
+        resumed: HashSet<usize>,
+    ) -> Self {
+        Self {
+            connections,
+            pace: Pace::new(connections_max),
+            orders: threads.orders.clone(),
+            running: JoinSet::new(),
+            parked: VecDeque::new(),
+            attempts: HashMap::new(),
+            resumed,
+            wrong: HashSet::new(),
+            verified: HashMap::new(),
+        }
+    }
 
-impl Fetcher {
-    /// Fetches and verifies one file. Other bytes than promised are fetched again once.
-    pub(super) async fn fetch(self: &Arc<Self>, file: &PlannedFile) -> Result<Sha256, EngineError> {
-        let mut keep = true;
-        let mut wrong = 0;
-        loop {
-            match self.pass(file, keep).await? {
-                Pass::Verified(sha256) => {
-                    self.progress.file_done();
-                    return Ok(sha256);
+    /// Leads until so many files are verified, and gives their digests.
+    pub(super) async fn lead(
+        mut self,
+        files: usize,
+        threads: &mut Threads,
+    ) -> Result<HashMap<usize, Sha256>, EngineError> {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.verified.len() < files {
+            self.start_connections().await?;
+            tokio::select! {
+                Some(ended) = self.running.join_next() => {
+                    let (id, ended) = ended.map_err(|_| EngineError::Crashed)?;
+                    self.ended(id, ended)?;
                 }
-                Pass::Wrong { got, fresh } => {
-                    wrong += u32::from(fresh);
-                    if wrong >= 2 {
-                        self.open(file, false).await?;
-                        return Err(self.checksum(file, got));
-                    }
-                    tracing::warn!("{} has other bytes than promised ({got}): it is fetched again", file.path);
-                    keep = false;
+                verdict = threads.verdict() => {
+                    let (file, hashed) = verdict?;
+                    self.hashed(file, &hashed).await?;
                 }
+                _ = looks.tick() => self.look(),
             }
         }
+        Ok(self.verified)
+    }
+
+    fn look(&mut self) {
+        let sight = Sight {
+            bytes: self.connections.progress.bytes_fetched(),
+            answers: self.connections.answers.load(Ordering::Relaxed),
+            busy: self.running.len(),
+        };
+        self.pace.look(std::time::Instant::now(), sight);
+    }
+
+    async fn start_connections(&mut self) -> Result<(), EngineError> {
+        while self.running.len() < self.pace.limit() {
+            let (id, not_before) = match self.parked.pop_front() {
+                Some(parked) => parked,
+                None => match lock(&self.connections.schedule).next() {
+                    Some(id) => (id, Instant::now()),
+                    None => break,
+                },
+            };
+            let (connections, orders) = (Arc::clone(&self.connections), self.orders.clone());
+            self.running.spawn(async move { (id, connections.work(id, not_before, &orders).await) });
+        }
+        while let Some(file) = self.next_empty() {
+            self.order(Order::Write { file, at: 0, bytes: Bytes::new() }).await?;
+        }
+        Ok(())
+    }
+
+    fn next_empty(&self) -> Option<usize> {
+        lock(&self.connections.schedule).next_empty()
+    }
+
+    /// Tells the disk's thread. That it is gone is a crash only if it has no error of its own.
+    async fn order(&self, order: Order) -> Result<(), EngineError> {
+        self.orders.send(order).await.map_err(|_| EngineError::Crashed)
+    }
+
+    /// A connection ended.
+    fn ended(&mut self, id: PieceId, ended: Ended) -> Result<(), EngineError> {
+        match ended {
+            Ended::Done | Ended::Revoked => _ = self.attempts.remove(&id),
+            Ended::Failed { error, got } => self.park(id, error, got)?,
+            Ended::NoDisk => return Err(EngineError::Crashed),
+        }
+        Ok(())
+    }
+
+    /// A piece failed: it is tried again after a while, if that is of use.
+    fn park(&mut self, id: PieceId, error: HubError, got: u64) -> Result<(), EngineError> {
+        if error.is_overload() {
+            self.pace.refused(std::time::Instant::now());
+        }
+        let attempts = self.attempts.entry(id).or_insert_with(|| self.connections.hub.attempts());
+        if got >= PROGRESS_MIN_BYTES {
+            attempts.reset();
+        }
+        let Some(wait) = attempts.next_wait(&error) else { return Err(EngineError::Hub(error)) };
+        tracing::warn!("{error}; the next try is in {} s", wait.as_secs());
+        self.parked.push_back((id, Instant::now() + wait));
+        Ok(())
+    }
+
+    /// All of a file was hashed.
+    async fn hashed(&mut self, file: usize, hashed: &Hashed) -> Result<(), EngineError> {
+        if hashed.digest != self.connections.plan.files[file].digest {
+            return self.start_over(file, hashed.digest.to_string()).await;
+        }
+        self.connections.progress.file_done();
+        lock(&self.connections.places).remove(&file);
+        self.verified.insert(file, hashed.sha256);
+        Ok(())
+    }
+
+    /// A file has other bytes than promised: all of it is fetched again, once.
+    async fn start_over(&mut self, file: usize, got: String) -> Result<(), EngineError> {
+        let is_blameless = self.resumed.remove(&file);
+        let is_second = !is_blameless && !self.wrong.insert(file);
+        // In a second attempt too, the next run begins with nothing of it.
+        self.order(Order::Restart { file }).await?;
+        let planned = &self.connections.plan.files[file];
+        if is_second {
+            return Err(self.checksum(planned, got));
+        }
+        tracing::warn!("{} has other bytes than promised ({got}): it is fetched again", planned.path);
+        // An address may lead to a copy that is bad.
+        lock(&self.connections.places).remove(&file);
+        lock(&self.connections.schedule).refill(file);
+        Ok(())
     }
 
     fn checksum(&self, file: &PlannedFile, got: String) -> EngineError {
         EngineError::Checksum {
             path: file.path.to_string(),
-            repo: self.plan.model.repo.to_string(),
-            endpoint: self.hub.endpoint().to_string(),
+            repo: self.connections.plan.model.repo.to_string(),
+            endpoint: self.connections.hub.endpoint().to_string(),
             expected: format!("{} ({} bytes)", file.digest, file.size),
             got,
         }
     }
-
-    /// Opens the staged file; `keep` says whether the bytes in it may stay.
-    async fn open(self: &Arc<Self>, file: &PlannedFile, keep: bool) -> Result<Part, EngineError> {
-        let (own, file) = (Arc::clone(self), file.clone());
-        blocking(move || {
-            let (part, mut present) = own.staging.open_part(&file.path).map_err(EngineError::Volume)?;
-            let shown = own.staging.shown(&file.path);
-            if !keep || present > file.size {
-                part.set_len(0).map_err(|error| EngineError::Volume(VolumeError::new("empty", &shown, error)))?;
-                present = 0;
-            }
-            Ok(Part { file: part, shown, present, size: file.size, expected: file.digest })
-        })
-        .await
-    }
-
-    async fn pass(self: &Arc<Self>, file: &PlannedFile, keep: bool) -> Result<Pass, EngineError> {
-        let part = self.open(file, keep).await?;
-        let present = part.present;
-        self.progress.found(present);
-        let sink = Sink::start(part);
-        let mut at = present;
-        let ended = self.transfer(file, &sink, &mut at).await;
-        let fits = match ended {
-            Ok(fits) => fits,
-            // The disk's own error is the better one: the transfer only saw that the thread had gone.
-            Err(None) => return Err(sink.finish().await.err().unwrap_or(EngineError::Crashed)),
-            Err(Some(error)) => return Err(EngineError::Hub(error)),
-        };
-        let hashed = sink.finish().await?;
-        let fresh = present == 0;
-        if fits && hashed.digest == file.digest {
-            return Ok(Pass::Verified(hashed.sha256));
-        }
-        self.progress.lost(at);
-        let got = if fits { hashed.digest.to_string() } else { format!("more than {} bytes", file.size) };
-        Ok(Pass::Wrong { got, fresh })
-    }
-
-    /// Moves bytes until the file is whole; false if the Hub sends more than it promised. An error of none means that the
-    /// sink ended.
-    async fn transfer(&self, file: &PlannedFile, sink: &Sink, at: &mut u64) -> Result<bool, Option<HubError>> {
-        let mut attempts: Attempts = self.hub.attempts();
-        while *at < file.size {
-            let before = *at;
-            let error = match self.stream(file, sink, at).await {
-                Ok(Streamed::Whole) => return Ok(true),
-                Ok(Streamed::TooLong) => return Ok(false),
-                Ok(Streamed::Failed(error)) => error,
-                Err(SinkEnded) => return Err(None),
-            };
-            if *at - before >= PROGRESS_MIN_BYTES {
-                attempts.reset();
-            }
-            let Some(wait) = attempts.next_wait(&error) else { return Err(Some(error)) };
-            tracing::warn!("{error}; the next try is in {} s", wait.as_secs());
-            tokio::time::sleep(wait).await;
-        }
-        Ok(true)
-    }
-
-    /// One request's worth of bytes.
-    async fn stream(&self, file: &PlannedFile, sink: &Sink, at: &mut u64) -> Result<Streamed, SinkEnded> {
-        let Plan { model, commit, .. } = &self.plan;
-        let mut body = match self.hub.open(&model.repo, commit, &file.path, *at, file.size).await {
-            Ok(body) => body,
-            Err(error) => return Ok(Streamed::Failed(error)),
-        };
-        loop {
-            let piece = match body.next(&self.hub).await {
-                Ok(Some(piece)) => piece,
-                // Everything is there: how the connection ends no longer matters.
-                Ok(None) | Err(_) if *at == file.size => return Ok(Streamed::Whole),
-                Ok(None) => return Ok(Streamed::Failed(body.short(*at, file.size))),
-                Err(error) => return Ok(Streamed::Failed(error)),
-            };
-            let length = piece.len() as u64;
-            if length > file.size - *at {
-                return Ok(Streamed::TooLong);
-            }
-            if !sink.write(piece).await {
-                return Err(SinkEnded);
-            }
-            *at += length;
-            self.progress.fetched(length);
-        }
-    }
 }
-
-enum Streamed {
-    Whole,
-    TooLong,
-    Failed(HubError),
-}
-
-/// The sink's thread is gone; its own error says why.
-struct SinkEnded;

@@ -41,11 +41,10 @@ impl Progress {
     /// Bytes arrived over the network.
     pub fn fetched(&self, bytes: u64) {
         self.fetched.fetch_add(bytes, Ordering::Relaxed);
-        self.found(bytes);
     }
 
-    /// Bytes were there already.
-    pub fn found(&self, bytes: u64) {
+    /// Bytes are on the volume, each counted once.
+    pub fn done(&self, bytes: u64) {
         self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -109,9 +108,10 @@ mod tests {
     fn never_more_than_everything() {
         let progress = Progress::default();
         progress.plan(1, 10);
-        progress.fetched(8);
+        progress.fetched(23);
+        progress.done(8);
         progress.lost(8);
-        progress.fetched(15);
+        progress.done(15);
         assert_eq!(progress.report(0).bytes_done, 10);
         assert_eq!(progress.bytes_fetched(), 23);
     }

@@ -71,6 +71,9 @@ pub struct HubAccess {
     /// The proxies, where any are set.
     #[serde(default, skip_serializing_if = "ProxyChoice::is_empty")]
     pub proxy: ProxyChoice,
+    /// The most bytes per second, over all connections of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes_per_second: Option<u64>,
 }
 
 /// A file, and what a person calls it.
@@ -161,6 +164,7 @@ mod tests {
                     token: Some(MountedFile { path: "/t".into(), origin: "Secret \"a\", key \"b\"".into() }),
                     ca_bundle: None,
                     proxy: ProxyChoice::default(),
+                    limit_bytes_per_second: Some(1),
                 },
                 files: FileChoice::default(),
                 requested_by: "ada".into(),

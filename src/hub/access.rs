@@ -204,6 +204,10 @@ fn read(file: &MountedFile, max_bytes: u64) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn access(endpoint: &str) -> HubAccess {
+        serde_json::from_value(serde_json::json!({"endpoint": endpoint})).unwrap()
+    }
+
     fn mounted(text: &str) -> (tempfile::TempDir, MountedFile) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
@@ -236,8 +240,7 @@ mod tests {
         install_crypto();
         // Well-formed PEM around bytes that are no certificate is seen only when the client is built.
         let (_folder, file) = mounted("-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n");
-        let endpoint = "https://hub.example".parse().unwrap();
-        let access = HubAccess { endpoint, token: None, ca_bundle: Some(file), proxy: ProxyChoice::default() };
+        let access = HubAccess { ca_bundle: Some(file), ..access("https://hub.example") };
         let error = client(&access, &Limits::default()).unwrap_err();
         assert!(matches!(error, AccessError::CaInvalid { .. }), "{error}");
     }
@@ -245,7 +248,7 @@ mod tests {
     #[test]
     fn a_proxys_password_is_not_repeated() {
         let proxy = ProxyChoice { https: Some("http://me:hunter2@[bad".into()), ..ProxyChoice::default() };
-        let access = HubAccess { endpoint: "https://hub".parse().unwrap(), token: None, ca_bundle: None, proxy };
+        let access = HubAccess { proxy, ..access("https://hub") };
         let error = builder(&access, &Limits::default()).err().unwrap();
         assert!(!format!("{error} {error:?}").contains("hunter2"));
     }

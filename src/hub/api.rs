@@ -1,10 +1,11 @@
 //! The two questions of the Hub's API that a download asks: which commit, and which files.
 
 use super::body::KEPT;
+use super::listing::{Listed, Page};
 use super::refusal::Asked;
 use super::send::{host_of, next_page};
 use super::{Hub, HubError, language};
-use crate::ident::{Commit, FileDigest, ModelRef, RepoId, Revision};
+use crate::ident::{Commit, ModelRef, RepoId, Revision};
 use percent_encoding::utf8_percent_encode;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Response, Url};
@@ -39,17 +40,6 @@ pub struct ModelInfo {
     pub languages: Option<Vec<String>>,
 }
 
-/// A file in the Hub's listing. Its name is the Hub's: nobody has looked yet whether it is safe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// The name.
-    pub path: String,
-    /// The size in bytes.
-    pub size: u64,
-    /// What its bytes must hash to.
-    pub digest: FileDigest,
-}
-
 #[derive(Deserialize)]
 struct InfoAnswer {
     sha: String,
@@ -63,27 +53,6 @@ struct InfoAnswer {
     tags: Option<Vec<String>>,
     #[serde(default, rename = "cardData")]
     card: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct TreeAnswer {
-    #[serde(rename = "type")]
-    kind: String,
-    path: String,
-    #[serde(default)]
-    oid: Option<String>,
-    #[serde(default)]
-    size: Option<u64>,
-    #[serde(default)]
-    lfs: Option<LfsAnswer>,
-}
-
-#[derive(Deserialize)]
-struct LfsAnswer {
-    // Some mirrors use the name of the `?blobs=true` form.
-    #[serde(alias = "sha256")]
-    oid: String,
-    size: u64,
 }
 
 impl Hub {
@@ -121,12 +90,8 @@ impl Hub {
             if seen.len() >= PAGES_MAX || !seen.insert(url.clone()) {
                 return Err(nonsense(&url, asked, "its file list does not end"));
             }
-            let (page, next) = self.json::<Vec<TreeAnswer>>(&url, asked).await?;
-            for entry in page {
-                if entry.kind == "file" {
-                    files.push(listed(entry).map_err(|why| nonsense(&url, asked, &why))?);
-                }
-            }
+            let (page, next) = self.json::<Page>(&url, asked).await?;
+            files.extend(page.files().map_err(|why| nonsense(&url, asked, &why))?);
             if files.len() > FILES_MAX {
                 return Err(nonsense(&url, asked, &format!("it lists more than {FILES_MAX} files")));
             }
@@ -180,7 +145,7 @@ impl Hub {
         url: &Url,
         asked: Asked<'_>,
     ) -> Result<(T, Option<String>), HubError> {
-        let mut response = self.send(url.clone(), 0, asked).await?;
+        let mut response = self.send(url.clone(), None, asked).await?;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("no type");
         let kind: String = kind.chars().take(60).collect();
         let next = next_page(&response);
@@ -216,20 +181,4 @@ impl Hub {
 
 fn nonsense(url: &Url, asked: Asked<'_>, why: &str) -> HubError {
     HubError::Nonsense { host: host_of(url), thing: asked.thing(), why: why.to_owned() }
-}
-
-/// One entry of the listing. `xetHash` is not read: it may be redacted, and the digest is there without it.
-fn listed(entry: TreeAnswer) -> Result<Listed, String> {
-    let shown: String = entry.path.chars().take(200).collect();
-    let bad = |what: &str| format!("it lists {shown:?} {what}");
-    let lower = |oid: &str| oid.trim_start_matches("sha256:").to_ascii_lowercase();
-    let (digest, size) = if let Some(lfs) = entry.lfs {
-        let digest = lower(&lfs.oid).parse().map_err(|_| bad("with an LFS digest that is no SHA-256"))?;
-        (FileDigest::Sha256(digest), lfs.size)
-    } else {
-        let oid = entry.oid.ok_or_else(|| bad("without a digest"))?;
-        let digest = lower(&oid).parse().map_err(|_| bad("with a digest that is no git blob's"))?;
-        (FileDigest::GitBlob(digest), entry.size.ok_or_else(|| bad("without a size"))?)
-    };
-    Ok(Listed { path: entry.path, size, digest })
 }

@@ -8,17 +8,33 @@ use bytes::{Buf, Bytes};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE};
 use reqwest::{Response, StatusCode, Url};
+use std::ops::Range;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 /// What is kept as it is in one name of an address.
 pub(super) const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// A file's body from some byte on.
+/// A file on the Hub, and where the Hub sends its readers: it is asked once for all the ranges of a file.
+#[derive(Debug)]
+pub struct Place {
+    repo: RepoId,
+    revision: Revision,
+    path: RelPath,
+    size: u64,
+    address: Url,
+    /// Locked while the Hub is asked, so that the file's other connections wait for the answer.
+    leads_to: Mutex<Option<Url>>,
+}
+
+/// Some bytes of a file.
 #[derive(Debug)]
 pub struct Body {
     response: Response,
-    /// Bytes that are dropped first, because the server ignored the range.
+    /// Whether the server sends the whole file, though it was asked for a range.
+    whole_instead: bool,
+    /// Bytes that are dropped first.
     skip: u64,
     host: String,
     thing: String,
@@ -26,56 +42,93 @@ pub struct Body {
     url: Url,
 }
 
-impl Hub {
-    /// Opens a file of `size` bytes from the byte `from` on. A server that ignores ranges costs the bytes before it again.
-    pub async fn open(
-        &self,
-        repo: &RepoId,
-        commit: &Commit,
-        path: &RelPath,
-        from: u64,
-        size: u64,
-    ) -> Result<Body, HubError> {
-        let revision: Revision = commit_revision(commit);
-        let asked = Asked { repo, revision: &revision, path: Some(path.as_str()) };
-        let names: Vec<String> =
-            path.as_str().split('/').map(|name| utf8_percent_encode(name, KEPT).to_string()).collect();
-        let url = self.address(&format!("{repo}/resolve/{commit}/{}", names.join("/")), asked)?;
-        let response = self.send(url, from, asked).await?;
-        let url = response.url().clone();
-        let host = host_of(&url);
-        let skip = skipped(&response, from, size).map_err(|why| HubError::Nonsense {
-            host: host.clone(),
-            thing: asked.thing(),
-            why,
-        })?;
-        Ok(Body { response, skip, host, thing: asked.thing(), no_progress: self.limits.no_progress, url })
+impl Place {
+    fn asked(&self) -> Asked<'_> {
+        Asked { repo: &self.repo, revision: &self.revision, path: Some(self.path.as_str()) }
     }
 }
 
-/// How many bytes come before the one that was asked for; an error if the answer fits no question of ours.
-fn skipped(response: &Response, from: u64, size: u64) -> Result<u64, String> {
+impl Hub {
+    /// Where a file of a commit is, as far as it is known without asking.
+    pub fn place(&self, repo: &RepoId, commit: &Commit, path: &RelPath, size: u64) -> Result<Place, HubError> {
+        let revision = commit_revision(commit);
+        let names: Vec<String> =
+            path.as_str().split('/').map(|name| utf8_percent_encode(name, KEPT).to_string()).collect();
+        let asked = Asked { repo, revision: &revision, path: Some(path.as_str()) };
+        let address = self.address(&format!("{repo}/resolve/{commit}/{}", names.join("/")), asked)?;
+        let (repo, path) = (repo.clone(), path.clone());
+        Ok(Place { repo, revision, path, size, address, leads_to: Mutex::new(None) })
+    }
+
+    /// Opens some bytes of a file. No range is asked for where these are all of them.
+    pub async fn open(&self, place: &Place, span: Range<u64>) -> Result<Body, HubError> {
+        let range = Some(&span).filter(|span| **span != (0..place.size));
+        let mut leads_to = place.leads_to.lock().await;
+        if let Some(url) = leads_to.clone() {
+            drop(leads_to);
+            match self.send(url.clone(), range, place.asked()).await {
+                Err(error) if url != place.address && is_expired(&error) => {}
+                answer => return self.body(answer?, place, range),
+            }
+            // The signature has expired, as a rule: the Hub gives a new one, to the first that sees it.
+            leads_to = place.leads_to.lock().await;
+            if leads_to.as_ref() == Some(&url) {
+                *leads_to = None;
+            }
+            if let Some(url) = leads_to.clone() {
+                drop(leads_to);
+                return self.body(self.send(url, range, place.asked()).await?, place, range);
+            }
+        }
+        let response = self.send(place.address.clone(), range, place.asked()).await?;
+        *leads_to = Some(response.url().clone());
+        drop(leads_to);
+        self.body(response, place, range)
+    }
+
+    fn body(&self, response: Response, place: &Place, range: Option<&Range<u64>>) -> Result<Body, HubError> {
+        let (url, thing) = (response.url().clone(), place.asked().thing());
+        let host = host_of(&url);
+        match check(&response, range, place.size) {
+            Ok(()) => {
+                let whole_instead = range.is_some() && response.status() == StatusCode::OK;
+                let skip = range.filter(|_| whole_instead).map_or(0, |range| range.start);
+                Ok(Body { response, whole_instead, skip, host, thing, no_progress: self.limits.no_progress, url })
+            }
+            Err(why) => Err(HubError::Nonsense { host, thing, why }),
+        }
+    }
+}
+
+/// Whether another host's answer may be due to an address that is out of date.
+fn is_expired(error: &HubError) -> bool {
+    match error {
+        HubError::Server { status, .. } => (400..500).contains(status),
+        other => !other.is_transient(),
+    }
+}
+
+/// An error if the answer fits no question of ours.
+fn check(response: &Response, range: Option<&Range<u64>>, size: u64) -> Result<(), String> {
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     if let Some(encoding) = header(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
         return Err(format!("the body is encoded as {encoding:?} though it was asked not to be"));
     }
-    match response.status() {
+    match (response.status(), range) {
         // The whole file, whatever was asked for.
-        StatusCode::OK => Ok(from),
-        StatusCode::PARTIAL_CONTENT if from > 0 => {
-            let range = header(CONTENT_RANGE).unwrap_or_default();
-            match headers::content_range(range) {
-                Some((first, last, total))
-                    if first == from
-                        && last.checked_add(1) == Some(size)
-                        && total.is_none_or(|total| total == size) =>
-                {
-                    Ok(0)
-                }
-                _ => Err(format!("range {range:?} for bytes {from} to {size}")),
-            }
+        (StatusCode::OK, _) => Ok(()),
+        (StatusCode::PARTIAL_CONTENT, Some(range)) => {
+            let said = header(CONTENT_RANGE).unwrap_or_default();
+            let fits = headers::content_range(said).is_some_and(|(first, last, total)| {
+                first == range.start
+                    && last.checked_add(1) == Some(range.end)
+                    && total.is_none_or(|total| total == size)
+            });
+            // Fewer bytes than that are counted when they end.
+            let why = || format!("range {said:?} for bytes {} to {} of {size}", range.start, range.end);
+            if fits { Ok(()) } else { Err(why()) }
         }
-        other => Err(format!("status {other}")),
+        (other, _) => Err(format!("status {other}")),
     }
 }
 
@@ -85,6 +138,16 @@ fn commit_revision(commit: &Commit) -> Revision {
 }
 
 impl Body {
+    /// Whether the server sends the whole file, though it was asked for a range.
+    pub fn is_whole_instead(&self) -> bool {
+        self.whole_instead
+    }
+
+    /// Of a whole file, begins at another byte than was asked for.
+    pub fn begin_at(&mut self, byte: u64) {
+        self.skip = byte;
+    }
+
     /// The next piece; none at the end.
     pub async fn next(&mut self, hub: &Hub) -> Result<Option<Bytes>, HubError> {
         loop {

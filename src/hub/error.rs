@@ -193,6 +193,15 @@ impl HubError {
         }
     }
 
+    /// Whether somebody may have had too much: fewer requests at a time may help.
+    pub fn is_overload(&self) -> bool {
+        match self {
+            Self::RateLimited { .. } | Self::Server { .. } | Self::Stalled { .. } => true,
+            Self::Network { fault, .. } => *fault == Fault::Unreachable,
+            _ => false,
+        }
+    }
+
     /// Whether the same request may succeed in a moment.
     pub fn is_transient(&self) -> bool {
         match self {

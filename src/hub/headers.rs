@@ -4,7 +4,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use std::time::Duration;
 
 /// How long the server wants to be left alone: `RateLimit` when it says that nothing remains, else `Retry-After`.
-pub(super) fn pause(headers: &HeaderMap) -> Option<Duration> {
+pub fn pause(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let limit = text("ratelimit").and_then(rate_limit);
     let seconds = limit.or_else(|| text(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok()))?;
@@ -27,7 +27,7 @@ fn rate_limit(text: &str) -> Option<u64> {
 }
 
 /// The address of the next page: `Link: <address>; rel="next"`.
-pub(super) fn next_link(headers: &HeaderMap) -> Option<String> {
+pub fn next_link(headers: &HeaderMap) -> Option<String> {
     headers.get_all("link").iter().filter_map(|value| value.to_str().ok()).find_map(next_of)
 }
 
@@ -51,7 +51,7 @@ fn next_of(mut rest: &str) -> Option<String> {
 }
 
 /// `bytes 5-9/10`: first, last and (where it is known) total.
-pub(super) fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+pub fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let total = if total == "*" { None } else { Some(total.parse().ok()?) };

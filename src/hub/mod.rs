@@ -7,16 +7,18 @@ mod access;
 mod api;
 mod body;
 mod error;
-mod headers;
+pub mod headers;
 mod language;
+mod listing;
 mod refusal;
 mod retry;
 mod send;
 
 pub use access::{AccessError, install_crypto};
-pub use api::{Listed, ModelInfo};
-pub use body::Body;
+pub use api::ModelInfo;
+pub use body::{Body, Place};
 pub use error::HubError;
+pub use listing::{Listed, Page};
 pub use retry::{Attempts, Retry};
 
 use crate::format::task::HubAccess;

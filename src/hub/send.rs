@@ -5,6 +5,7 @@ use super::refusal::Asked;
 use super::{Hub, HubError, error, headers};
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE};
 use reqwest::{Response, StatusCode, Url};
+use std::ops::Range;
 use tokio::time::{Instant, timeout};
 
 /// The most redirects that are followed.
@@ -17,14 +18,19 @@ pub(super) fn host_of(url: &Url) -> String {
 }
 
 impl Hub {
-    /// Asks for an address, from the byte `from` on, and follows redirects by hand to a successful answer.
-    pub(super) async fn send(&self, first: Url, from: u64, asked: Asked<'_>) -> Result<Response, HubError> {
+    /// Asks for an address, or for some of its bytes, and follows redirects by hand to a successful answer.
+    pub(super) async fn send(
+        &self,
+        first: Url,
+        range: Option<&Range<u64>>,
+        asked: Asked<'_>,
+    ) -> Result<Response, HubError> {
         let mut url = first;
         for _ in 0..=REDIRECTS_MAX {
             self.keep_quiet().await;
             let own = url.origin() == self.base.origin();
             let host = host_of(&url);
-            let response = self.request(&url, own, from).await?;
+            let response = self.request(&url, own, range).await?;
             let status = response.status();
             if status.is_success() {
                 return Ok(response);
@@ -40,14 +46,14 @@ impl Hub {
         Err(HubError::Nonsense { host: host_of(&url), thing: asked.thing(), why })
     }
 
-    async fn request(&self, url: &Url, own: bool, from: u64) -> Result<Response, HubError> {
+    async fn request(&self, url: &Url, own: bool, range: Option<&Range<u64>>) -> Result<Response, HubError> {
         // A compressed body would have no length, and a range of it would be of something else.
         let mut request = self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(login) = self.login.as_ref().filter(|_| own) {
             request = request.header(AUTHORIZATION, login.header.clone());
         }
-        if from > 0 {
-            request = request.header(RANGE, format!("bytes={from}-"));
+        if let Some(range) = range {
+            request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         }
         match timeout(self.limits.first_byte, request.send()).await {
             Ok(Ok(response)) => Ok(response),

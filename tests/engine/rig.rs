@@ -24,7 +24,7 @@ pub(crate) struct Rig {
 pub(crate) fn settings() -> Settings {
     let retry = Retry { tries: 4, first: Duration::ZERO, longest: Duration::ZERO };
     let limits = Limits { no_progress: Duration::from_secs(5), retry, ..Limits::default() };
-    Settings { limits, parallel_files: 4, ignores_case: None, login: None }
+    Settings { limits, ..Settings::default() }
 }
 
 pub(crate) fn download_of(task: &mut Task) -> &mut Download {
@@ -53,6 +53,7 @@ impl Rig {
             token: None,
             ca_bundle: None,
             proxy: modelcache::format::task::ProxyChoice::default(),
+            limit_bytes_per_second: None,
         };
         let model = serde_json::from_value(serde_json::json!({"repo": REPO})).unwrap();
         let download = Download { model, hub, files: FileChoice::default(), requested_by: "ada".into() };

@@ -12,23 +12,27 @@ const PIECE: usize = 16 * 1024;
 pub(super) fn answer(file: &HubFile, range: Option<String>, fault: Option<Fault>) -> Response<Body> {
     let mut bytes = file.bytes.clone();
     let total = bytes.len();
-    let mut from = range
-        .map_or(0, |range| range.strip_prefix("bytes=").unwrap().strip_suffix('-').unwrap().parse::<usize>().unwrap());
+    let mut asked = range.map(|range| {
+        let (first, last) = range.strip_prefix("bytes=").unwrap().split_once('-').unwrap();
+        (first.parse::<usize>().unwrap(), last.parse::<usize>().unwrap() + 1)
+    });
     match fault {
-        Some(Fault::IgnoreRange) => from = 0,
+        Some(Fault::IgnoreRange) => asked = None,
         Some(Fault::Corrupt) => bytes[total / 2] ^= 1,
         Some(Fault::Long) => bytes.extend_from_slice(b"more than was promised"),
         _ => {}
     }
     let mut response = Response::builder();
-    if from > 0 {
+    if let Some((from, to)) = asked {
         let first = if matches!(fault, Some(Fault::WrongRange)) { from + 1 } else { from };
-        response = response.status(206).header("content-range", format!("bytes {first}-{}/{total}", total - 1));
+        response = response.status(206).header("content-range", format!("bytes {first}-{}/{total}", to - 1));
+        bytes.truncate(to);
+        bytes.drain(..from);
     }
     // Etags bare, weak and quoted: nobody may depend on their form.
     let etag = ["bare", "W/\"weak\"", "\"quoted\""][total % 3];
     response = response.header("etag", etag).header("x-repo-commit", super::COMMIT);
-    let rest = bytes.split_off(from);
+    let rest = bytes;
     let length = rest.len();
     match fault {
         Some(Fault::Short(after)) => {

@@ -58,6 +58,7 @@ pub fn download_job(observed: &Observed, wanted: &Wanted) -> Job {
                 token,
                 ca_bundle,
                 proxy: proxy(wanted.hub.proxy.as_ref()),
+                limit_bytes_per_second: None,
             },
             files: wanted.files.clone(),
             requested_by: wanted.requested_by.clone(),

@@ -5,11 +5,13 @@
 
 mod dir;
 mod fault;
+mod part;
 mod probe;
 mod staging;
 
 pub use dir::{Dir, Kind};
 pub use fault::VolumeError;
+pub use part::Part;
 pub use probe::Traits;
 pub use staging::{Staging, remove_stagings};
 

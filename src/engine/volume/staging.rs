@@ -1,13 +1,15 @@
 //! Partial work of one plan: what was verified there is never fetched again.
 
+use super::part::Part;
 use super::{Dir, Volume, VolumeError};
 use crate::format::layout;
 use crate::ident::RelPath;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The folder of the model's files in a staging.
 const FILES: &str = "files";
+/// The journal beside it.
+const JOURNAL: &str = "journal";
 
 /// The folder of partial work of one plan.
 #[derive(Debug)]
@@ -40,20 +42,46 @@ impl Staging {
         self.files().join(path.as_path())
     }
 
-    /// Opens one file for going on with it; gives how many of its bytes are there.
-    pub fn open_part(&self, path: &RelPath) -> Result<(File, u64), VolumeError> {
-        self.dir.open_part(&Path::new(FILES).join(path.as_path()))
+    /// Opens one file for writing, at its final size; gives how much room it still takes from the disk.
+    pub fn open_part(&self, path: &RelPath, size: u64) -> Result<(Part, u64), VolumeError> {
+        let below = below(path);
+        let (file, found) = self.dir.open_part(&below)?;
+        let part = Part::new(file, self.dir.shown(&below));
+        if found != size {
+            part.reserve(size)?;
+        }
+        let room = part.room(size);
+        Ok((part, room))
     }
 
-    /// How many bytes of a file are there.
-    pub fn part_size(&self, path: &RelPath) -> Result<u64, VolumeError> {
-        Ok(self.dir.open_file(&Path::new(FILES).join(path.as_path()))?.map_or(0, |(_, size)| size))
+    /// Opens one file for reading; none if it is not there.
+    pub fn read_part(&self, path: &RelPath) -> Result<Option<Part>, VolumeError> {
+        let below = below(path);
+        Ok(self.dir.open_file(&below)?.map(|(file, _)| Part::new(file, self.dir.shown(&below))))
     }
 
-    /// A file's path, for messages.
-    pub fn shown(&self, path: &RelPath) -> PathBuf {
-        self.dir.shown(&Path::new(FILES).join(path.as_path()))
+    /// Of a file that will have `size` bytes: how many it has now, and how much room it still takes from the disk.
+    pub fn part_state(&self, path: &RelPath, size: u64) -> Result<(u64, u64), VolumeError> {
+        let below = below(path);
+        let Some((file, found)) = self.dir.open_file(&below)? else { return Ok((0, size)) };
+        Ok((found, Part::new(file, self.dir.shown(&below)).room(size)))
     }
+
+    /// Reads the journal; an empty one if there is none.
+    pub fn journal(&self, max_bytes: u64) -> Result<Vec<u8>, VolumeError> {
+        Ok(self.dir.read(Path::new(JOURNAL), max_bytes)?.unwrap_or_default())
+    }
+
+    /// Replaces the journal, and opens it for what is added; gives where that begins.
+    pub fn begin_journal(&self, text: &[u8]) -> Result<(Part, u64), VolumeError> {
+        self.dir.write(Path::new(JOURNAL), text)?;
+        let (file, size) = self.dir.open_part(Path::new(JOURNAL))?;
+        Ok((Part::new(file, self.dir.shown(Path::new(JOURNAL))), size))
+    }
+}
+
+fn below(path: &RelPath) -> PathBuf {
+    Path::new(FILES).join(path.as_path())
 }
 
 /// Removes the stagings whose ids begin with `prefix`, except one.

@@ -49,7 +49,7 @@ impl Found {
 }
 
 /// Hashes files below a folder, given with their sizes. One file is one core's work.
-pub(super) fn rehash(root: &Dir, files: BTreeMap<PathBuf, u64>, progress: &Progress) -> BTreeMap<PathBuf, Found> {
+pub(super) fn read_all(root: &Dir, files: BTreeMap<PathBuf, u64>, progress: &Progress) -> BTreeMap<PathBuf, Found> {
     let mut files: Vec<(PathBuf, u64)> = files.into_iter().collect();
     // The largest first: a large one that is begun last would be waited for alone.
     files.sort_by_key(|(_, size)| std::cmp::Reverse(*size));

@@ -1,0 +1,81 @@
+//! A file of a staging that is being written, at its final size from the beginning.
+
+use super::VolumeError;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+
+/// Smaller files get their room when they are written: asking for it would take longer than writing them.
+const PREALLOCATED_MIN_BYTES: u64 = 1024 * 1024;
+/// What the system counts a file's room in, whatever the file system's blocks are.
+const SECTOR_BYTES: u64 = 512;
+
+/// An open file, and its path for messages.
+#[derive(Debug)]
+pub struct Part {
+    file: File,
+    shown: PathBuf,
+}
+
+impl Part {
+    pub(super) fn new(file: File, shown: PathBuf) -> Self {
+        Self { file, shown }
+    }
+
+    fn wrap<T>(&self, verb: &'static str, done: io::Result<T>) -> Result<T, VolumeError> {
+        done.map_err(|error| VolumeError::new(verb, &self.shown, error))
+    }
+
+    /// Gives the file its final size, and its room on the disk where the file system can do that.
+    pub(super) fn reserve(&self, size: u64) -> Result<(), VolumeError> {
+        if size >= PREALLOCATED_MIN_BYTES {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, size) {
+                Ok(()) => return Ok(()),
+                Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
+                    return self.wrap("make room for", Err(errno.into()));
+                }
+                // Many file systems cannot.
+                Err(_) => {}
+            }
+        }
+        self.wrap("set the size of", self.file.set_len(size))
+    }
+
+    /// How much room a file that will have `size` bytes still takes from the disk: all of it, where that is not known.
+    pub(super) fn room(&self, size: u64) -> u64 {
+        let taken = self.file.metadata().map_or(0, |found| found.blocks().saturating_mul(SECTOR_BYTES));
+        size.saturating_sub(taken)
+    }
+
+    /// Writes bytes at a place.
+    pub fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), VolumeError> {
+        self.wrap("write", self.file.write_all_at(bytes, at))
+    }
+
+    /// Reads as many bytes as fit, or up to the end of the file.
+    pub fn read_at(&self, bytes: &mut [u8], at: u64) -> Result<usize, VolumeError> {
+        let mut read = 0;
+        while read < bytes.len() {
+            match self.file.read_at(&mut bytes[read..], at + read as u64) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.wrap("read", Err(error)),
+            }
+        }
+        Ok(read)
+    }
+
+    /// Returns when what was written is on the disk.
+    pub fn sync_bytes(&self) -> Result<(), VolumeError> {
+        self.wrap("sync", self.file.sync_data())
+    }
+
+    /// Returns when what was written, and all that is known of the file, is on the disk.
+    pub fn sync(&self) -> Result<(), VolumeError> {
+        self.wrap("sync", self.file.sync_all())
+    }
+}
