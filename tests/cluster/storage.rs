@@ -103,7 +103,7 @@ async fn a_disk_that_fills_up_keeps_what_is_there_and_is_gone_on_with() {
     let filler = volume.folder.join("filler");
     fill(&filler);
     gate.open();
-    stage.until_says("tiny", Phase::Failed, Reason::OutOfSpace, &["model.safetensors"]).await;
+    stage.until_says("tiny", Phase::Failed, Reason::OutOfSpace, &["the volume is full", "enlarge the volume"]).await;
     assert!(!volume.folder.join("entries").join(crate::ENTRY).join("model_metadata.json").exists());
     std::fs::remove_file(&filler).unwrap();
     stage.hub().forget();
