@@ -1,7 +1,7 @@
 //! The operator on a real cluster: every storage kind, every way an entry can fail, and what people see of it.
 //!
 //! Needs the cluster of `hack/lab` with the operator in it; `hack/test` sees to both. Tests have a namespace each and run
-//! side by side: they mostly wait, so more threads than cores are right (`--test-threads=12`).
+//! side by side: they mostly wait, so more threads than cores are right (`--test-threads=16`).
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
