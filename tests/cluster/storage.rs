@@ -103,7 +103,9 @@ async fn a_disk_that_fills_up_keeps_what_is_there_and_is_gone_on_with() {
     let filler = volume.folder.join("filler");
     fill(&filler);
     gate.open();
-    stage.until_says("tiny", Phase::Failed, Reason::OutOfSpace, &["the volume is full", "enlarge the volume"]).await;
+    // Space for the file was set aside before its first byte came, where the file system can do that; then what is made
+    // after it is the first thing without a place.
+    stage.until_says("tiny", Phase::Failed, Reason::OutOfSpace, &["the volume is full", "/volume/"]).await;
     assert!(!volume.folder.join("entries").join(crate::ENTRY).join("model_metadata.json").exists());
     std::fs::remove_file(&filler).unwrap();
     stage.hub().forget();

@@ -60,7 +60,9 @@ fn nginx_feeds_the_engine_by_way_of_a_cdn() {
     std::fs::write(&token, "hf_judge").unwrap();
     let done = download(home.path(), &volume, &nginx.url, &["--token-file".as_ref(), token.as_os_str()]);
     assert_eq!(done["commit"], COMMIT);
-    assert_eq!(done["bytesFetched"], done["manifest"]["bytes"]);
+    // What a slow connection had under way when another took over the second half of its piece comes twice.
+    let (fetched, bytes) = (done["bytesFetched"].as_u64().unwrap(), done["manifest"]["bytes"].as_u64().unwrap());
+    assert!(fetched >= bytes && fetched <= bytes + bytes / 10, "{fetched} bytes were fetched for {bytes}");
     assert_is_the_model(&volume.join("entries").join(ENTRY).join("model"));
     assert_sums(&volume);
     // Who was asked what: the Hub with the token, the other host without.
