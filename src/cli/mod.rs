@@ -57,9 +57,7 @@ enum Command {
 
 /// Runs a command to its exit code.
 pub fn run(cli: Cli) -> u8 {
-    // A worker's memory is counted, and a node may have a hundred cores: more threads would only be more arenas.
-    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, THREADS_MAX));
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
+    let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => {
             local::complain(&format!("failed to start: {error}"));
@@ -84,6 +82,23 @@ pub fn run(cli: Cli) -> u8 {
     // A thread that still waits for a slow disk must not keep a process that has its answer.
     runtime.shutdown_background();
     code
+}
+
+fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+    match command {
+        // The operator waits nearly always, and what one thread frees another's arena would not get.
+        #[cfg(feature = "operator")]
+        Command::Controller(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        #[cfg(feature = "operator")]
+        Command::Serve(_) | Command::Crds(_) => many_threads(),
+        Command::Download(_) | Command::Delete(_) | Command::Verify(_) | Command::Worker(_) => many_threads(),
+    }
+}
+
+fn many_threads() -> std::io::Result<tokio::runtime::Runtime> {
+    // A worker's memory is counted, and a node may have a hundred cores: more threads would only be more arenas.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, THREADS_MAX));
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }
 
 /// The exit code of a server or a printer: whatever went wrong may be right next time.

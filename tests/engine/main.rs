@@ -8,6 +8,7 @@ mod faults;
 mod happy;
 mod kill;
 mod network;
+mod ranges;
 mod refusals;
 mod rig;
 mod verify;
