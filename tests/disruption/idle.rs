@@ -15,11 +15,12 @@ const ENTRIES: usize = 20;
 const WINDOW: Duration = Duration::from_mins(1);
 const RESIDENT_MAX_KIB: u64 = 30 * 1024;
 
-/// The namespaces of tests that are over are gone, and with them the reasons to write.
+/// The namespaces that tests before this one deleted are gone, and with them the work of taking them away.
 async fn until_alone(stage: &Stage) {
     let api = Api::<Namespace>::all(stage.client.clone());
     let tests = api.list(&ListParams::default().labels("modelcache.dev/test")).await.unwrap();
-    for namespace in tests.iter().map(ResourceExt::name_any).filter(|name| *name != stage.namespace) {
+    let going = tests.iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_some());
+    for namespace in going.map(ResourceExt::name_any) {
         let gone = await_condition(api.clone(), &namespace, |namespace: Option<&Namespace>| namespace.is_none());
         let gone = tokio::time::timeout(crate::harness::wait::DEADLINE, gone).await;
         gone.unwrap_or_else(|_| panic!("namespace {namespace} of another test does not go")).unwrap();

@@ -1,7 +1,9 @@
 //! What the tests need to be there, and what they say when it is not.
 
 use kube::Client;
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
@@ -30,4 +32,14 @@ pub fn shell_image() -> String {
 /// Where the API server writes what was asked of it.
 pub fn audit_log() -> String {
     variable("LAB_AUDIT_LOG")
+}
+
+/// A turn on the cluster, until the file is closed. Tests that stop parts of it have it for themselves; all others, of this
+/// run and of any other on this machine, share it.
+pub fn turn() -> File {
+    let path = Path::new(&variable("LAB_STATE")).join("tests.lock");
+    let file = File::options().create(true).append(true).open(path).unwrap();
+    let taken = if env!("CARGO_CRATE_NAME") == "disruption" { file.lock() } else { file.lock_shared() };
+    taken.unwrap();
+    file
 }

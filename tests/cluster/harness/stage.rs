@@ -13,6 +13,7 @@ use modelcache::api::{HubConnection, ModelCacheEntry, label};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
+use std::fs::File;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct Stage {
     pub namespace: String,
     pub hub: Running,
     volumes: Vec<Arc<Volume>>,
+    /// The last field: the cluster is given back when the rest is gone.
+    _turn: File,
 }
 
 /// The spec of an entry of the tiny model in an existing claim, with these fields put over it.
@@ -59,6 +62,7 @@ impl Stage {
 
     /// A namespace without a connection.
     pub async fn with_hub(name: &str, hub: Running) -> Self {
+        let turn = lab::turn();
         let client = lab::client().await;
         operator::must_run(&client).await;
         let namespace = format!("{name}-{}", std::process::id());
@@ -69,7 +73,7 @@ impl Stage {
         let accounts = Api::<ServiceAccount>::namespaced(client.clone(), &namespace);
         let ready = await_condition(accounts, "default", |account: Option<&ServiceAccount>| account.is_some());
         timeout(Duration::from_secs(30), ready).await.expect("the namespace gets its service account").unwrap();
-        Self { client, namespace, hub, volumes: Vec::new() }
+        Self { client, namespace, hub, volumes: Vec::new(), _turn: turn }
     }
 
     pub fn hub(&self) -> &Hub {
