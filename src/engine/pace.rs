@@ -101,7 +101,8 @@ impl Pace {
     }
 
     fn judge(&mut self, now: Instant, rate: u128, answers: u64) {
-        if self.keep_until.is_some_and(|until| now < until) {
+        // When nothing comes at all, it is not for want of connections.
+        if rate == 0 || self.keep_until.is_some_and(|until| now < until) {
             return;
         }
         self.keep_until = None;
