@@ -107,7 +107,10 @@ async fn killed_at_any_moment_the_next_run_ends_right_and_fetches_only_what_was_
         let durable = durable(&rig, &files);
         let again = finish(&rig, &files).await;
         // A piece that is halved may have been sent a little farther.
-        assert!(again <= total - durable + total / 10, "round {round}: {again} fetched again, {durable} in the journal");
+        assert!(
+            again <= total - durable + total / 10,
+            "round {round}: {again} fetched again, {durable} in the journal"
+        );
     }
 }
 

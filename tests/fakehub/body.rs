@@ -59,6 +59,16 @@ pub(super) fn answer(hub: &Arc<Hub>, file: &HubFile, range: Option<String>, faul
             });
             response.header("content-length", length).body(Body::from_stream(first(after).chain(told))).unwrap()
         }
+        Some(Fault::Pause { after, reached, open }) => {
+            let rest = pieces(hub, &bytes[after.min(length)..]);
+            let waited = stream::once(async move {
+                reached.add_permits(1);
+                open.acquire().await.unwrap().forget();
+                Ok::<_, io::Error>(Vec::new())
+            });
+            let all = first(after).chain(waited).chain(rest);
+            response.header("content-length", length).body(Body::from_stream(all)).unwrap()
+        }
         Some(Fault::Chunked | Fault::Long) => response.body(Body::from_stream(first(length))).unwrap(),
         _ => response.header("content-length", length).body(Body::from_stream(first(length))).unwrap(),
     }
