@@ -19,8 +19,6 @@ const END_WAIT: Duration = Duration::from_secs(1);
 /// that a new request brings nothing.
 const PATIENCE_MIN: Duration = Duration::from_millis(100);
 const PATIENCE_ANSWERS: u32 = 4;
-/// On a full line, another connection only takes from those that there are: then this long.
-const PATIENCE_FULL_LINE: Duration = Duration::from_secs(2);
 
 /// What all connections share.
 pub(super) struct Connections {
@@ -55,9 +53,8 @@ impl Answers {
     }
 
     /// How long the rest of a piece may take before it is halved.
-    pub(super) fn patience(&self, line_is_full: bool) -> Duration {
-        let least = if line_is_full { PATIENCE_FULL_LINE } else { PATIENCE_MIN };
-        least.max(Duration::from_micros(self.micros.load(Ordering::Relaxed)) * PATIENCE_ANSWERS)
+    pub(super) fn patience(&self) -> Duration {
+        PATIENCE_MIN.max(Duration::from_micros(self.micros.load(Ordering::Relaxed)) * PATIENCE_ANSWERS)
     }
 }
 

@@ -115,7 +115,7 @@ impl Leader {
     }
 
     fn next_piece(&self) -> Option<PieceId> {
-        let patience = self.connections.answers.patience(self.pace.line_is_full());
+        let patience = self.connections.answers.patience();
         lock(&self.connections.schedule).next(std::time::Instant::now(), patience)
     }
 

@@ -1,23 +1,19 @@
 //! How many connections at a time, and how many bytes a second. Pure: the clock is an argument.
 //!
-//! Two connections to begin with; several times as many as long as that makes it a good deal faster (which is what a server
-//! that limits each connection looks like), and no more than was of use. Whoever is told to be quiet, or runs into a timeout,
+//! A few connections to begin with; twice as many as long as that makes it a good deal faster (which is what a server that
+//! limits each connection looks like), and no more than was of use. Whoever is told to be quiet, or runs into a timeout,
 //! goes on with half of them.
 
 use std::time::{Duration, Instant};
 
-/// How many connections there are at first: a line that two fill is best left to two.
-const START: usize = 2;
-/// How many times as many are tried. A large step is judged as fast as a small one, and seldom in vain.
-const STEP: usize = 4;
+/// How many connections there are at first: enough to see whether one is as fast as several.
+const START: usize = 4;
 /// How long the rate is measured before it is judged: longer than the bursts of buffers on the way.
 const WINDOW: Duration = Duration::from_millis(50);
-/// More connections are worth keeping when they bring at least this many percent of the rate before.
+/// Twice the connections are worth keeping when they bring at least this many percent of the rate before.
 const GROWTH_PERCENT: u128 = 125;
-/// How long after more were of no use they are tried again, at first. It may have been a bad moment, so it is not long; each
-/// time it is twice as long.
-const KEEP: Duration = Duration::from_secs(1);
-const KEEP_MAX: Duration = Duration::from_secs(16);
+/// How long a number that was found good is kept before more are tried again.
+const KEEP: Duration = Duration::from_secs(5);
 /// How long no more are tried after a server asked for less.
 const CALM: Duration = Duration::from_secs(30);
 /// Servers that refuse refuse all connections at once: that is one refusal.
@@ -39,13 +35,10 @@ pub(super) struct Sight {
 pub(super) struct Pace {
     limit: usize,
     max: usize,
-    /// The number before and its rate, while it is tried whether more are better.
-    before: Option<(usize, u128)>,
+    /// The rate with half as many connections, while it is tried whether more are better.
+    before: Option<u128>,
     /// Until when the number stays; none while more are tried.
     keep_until: Option<Instant>,
-    keep: Duration,
-    /// Whether more were of no use.
-    line_is_full: bool,
     /// How many answers there must be for the rate to be that of all connections.
     answers_due: u64,
     window: Option<(Instant, u64)>,
@@ -58,27 +51,12 @@ impl Pace {
         let max = max.max(1);
         let limit = START.min(max);
         let answers_due = limit as u64;
-        Self {
-            limit,
-            max,
-            before: None,
-            keep_until: None,
-            keep: KEEP,
-            line_is_full: false,
-            answers_due,
-            window: None,
-            refused_at: None,
-        }
+        Self { limit, max, before: None, keep_until: None, answers_due, window: None, refused_at: None }
     }
 
     /// How many connections there may be now.
     pub(super) fn limit(&self) -> usize {
         self.limit
-    }
-
-    /// Whether all connections together are limited, and not each of them: more were of no use when they were tried.
-    pub(super) fn line_is_full(&self) -> bool {
-        self.line_is_full
     }
 
     /// Looks at how it goes; to be called every few milliseconds.
@@ -101,32 +79,23 @@ impl Pace {
     }
 
     fn judge(&mut self, now: Instant, rate: u128, answers: u64) {
-        // When nothing comes at all, it is not for want of connections.
-        if rate == 0 || self.keep_until.is_some_and(|until| now < until) {
+        if self.keep_until.is_some_and(|until| now < until) {
             return;
         }
         self.keep_until = None;
-        match self.before.take() {
-            Some((limit, before)) if rate * 100 < before * GROWTH_PERCENT => {
-                self.limit = limit;
-                self.line_is_full = true;
-                self.keep_until = Some(now + self.keep);
-                self.keep = (self.keep * 2).min(KEEP_MAX);
-            }
-            before => {
-                if before.is_some() {
-                    self.keep = KEEP;
-                    self.line_is_full = false;
-                }
-                let more = (self.limit * (STEP - 1)).min(self.max - self.limit);
-                if more == 0 {
-                    self.keep_until = Some(now + KEEP_MAX);
-                } else {
-                    self.before = Some((self.limit, rate));
-                    self.limit += more;
-                    self.answers_due = answers + more as u64;
-                }
-            }
+        if self.before.is_some_and(|before| rate * 100 < before * GROWTH_PERCENT) {
+            // It was of no use: back to what was as fast.
+            self.limit = self.limit.div_ceil(2);
+            self.before = None;
+            self.keep_until = Some(now + KEEP);
+        } else if self.limit < self.max {
+            let more = self.limit.min(self.max - self.limit);
+            self.before = Some(rate);
+            self.limit += more;
+            self.answers_due = answers + more as u64;
+        } else {
+            self.before = None;
+            self.keep_until = Some(now + KEEP);
         }
         self.window = None;
     }
@@ -203,17 +172,13 @@ mod tests {
     fn a_full_line_is_left_at_that() {
         let mut net = Net::new(32);
         assert_eq!(net.run(1, |_| 1_000_000_000), START);
-        assert!(net.pace.line_is_full());
         // More are tried now and then.
         assert_eq!(net.run(20, |connections| connections * 20_000_000), 32);
-        assert!(!net.pace.line_is_full());
     }
 
     #[test]
     fn growth_ends_where_it_is_of_no_use() {
-        let mut net = Net::new(128);
-        assert_eq!(net.run(1, |connections| (connections * 20_000_000).min(300_000_000)), 32);
-        assert!(net.pace.line_is_full());
+        assert_eq!(Net::new(64).run(1, |connections| (connections * 20_000_000).min(300_000_000)), 16);
     }
 
     #[test]
