@@ -8,7 +8,6 @@ mod faults;
 mod happy;
 mod kill;
 mod network;
-mod ranges;
 mod refusals;
 mod rig;
 mod verify;
