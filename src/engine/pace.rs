@@ -210,7 +210,7 @@ mod tests {
         let ends = [start, start].map(|now| allowance.take(now, 500));
         assert_eq!(ends, [start + Duration::from_millis(500), start + Duration::from_secs(1)]);
         // What was not used is gone.
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         assert_eq!(allowance.take(later, 1000), later + Duration::from_secs(1));
     }
 }
