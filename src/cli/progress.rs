@@ -28,8 +28,10 @@ pub(super) fn interval() -> Duration {
 pub(super) fn show(report: &Report) {
     let Report { bytes_done, bytes_total, files_done, files_total, bytes_per_second } = *report;
     let percent = if bytes_total == 0 { 100 } else { u128::from(bytes_done) * 100 / u128::from(bytes_total) };
+    let mut err = std::io::stderr().lock();
+    let bar = if err.is_terminal() { bar(percent) } else { String::new() };
     let mut text = format!(
-        "{percent:>3} %  {} of {}  {files_done}/{files_total} files  {}/s",
+        "{bar}{percent:>3} %  {} of {}  {files_done}/{files_total} files  {}/s",
         bytes(bytes_done),
         bytes(bytes_total),
         bytes(bytes_per_second)
@@ -38,9 +40,15 @@ pub(super) fn show(report: &Report) {
         // Writing into a string cannot fail.
         let _ = write!(text, "  {left} s left");
     }
-    let mut err = std::io::stderr().lock();
     // On a terminal the line is written over itself, and cleared to its end.
     let _ = if err.is_terminal() { write!(err, "\r{text}\x1b[K") } else { writeln!(err, "{text}") };
+}
+
+/// `[#####     ]`
+fn bar(percent: u128) -> String {
+    const WIDTH: usize = 20;
+    let full = usize::try_from(percent).unwrap_or(0).min(100) * WIDTH / 100;
+    format!("[{:WIDTH$}] ", "#".repeat(full))
 }
 
 /// Ends the moving line.
@@ -69,7 +77,14 @@ pub(super) fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{bar, bytes};
+
+    #[test]
+    fn a_bar_for_people() {
+        assert_eq!(bar(0), "[                    ] ");
+        assert_eq!(bar(49), "[#########           ] ");
+        assert_eq!(bar(100), "[####################] ");
+    }
 
     #[test]
     fn sizes_for_people() {

@@ -15,6 +15,12 @@ use tokio::time::{Instant, timeout};
 
 /// How long the end of a body is waited for after its last byte, so that the connection can be used again.
 const END_WAIT: Duration = Duration::from_secs(1);
+/// A piece is halved if its rest takes at least this long, or this many times as long as an answer takes to begin: below
+/// that a new request brings nothing.
+const PATIENCE_MIN: Duration = Duration::from_millis(100);
+const PATIENCE_ANSWERS: u32 = 4;
+/// On a full line, another connection only takes from those that there are: then this long.
+const PATIENCE_FULL_LINE: Duration = Duration::from_secs(2);
 
 /// What all connections share.
 pub(super) struct Connections {
@@ -23,9 +29,36 @@ pub(super) struct Connections {
     pub(super) schedule: Mutex<Schedule>,
     pub(super) places: Mutex<HashMap<usize, Arc<Place>>>,
     pub(super) allowance: Option<Mutex<Allowance>>,
-    /// Answers that began, for the pace.
-    pub(super) answers: AtomicU64,
+    pub(super) answers: Answers,
     pub(super) progress: Arc<Progress>,
+}
+
+/// Answers that began.
+#[derive(Default)]
+pub(super) struct Answers {
+    count: AtomicU64,
+    /// How long they took to begin, on the whole.
+    micros: AtomicU64,
+}
+
+impl Answers {
+    fn began(&self, after: Duration) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX / 8);
+        let mixed = |before: u64| Some(if before == 0 { micros } else { before / 4 * 3 + micros / 4 });
+        let _ = self.micros.fetch_update(Ordering::Relaxed, Ordering::Relaxed, mixed);
+    }
+
+    /// How many there were.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// How long the rest of a piece may take before it is halved.
+    pub(super) fn patience(&self, line_is_full: bool) -> Duration {
+        let least = if line_is_full { PATIENCE_FULL_LINE } else { PATIENCE_MIN };
+        least.max(Duration::from_micros(self.micros.load(Ordering::Relaxed)) * PATIENCE_ANSWERS)
+    }
 }
 
 /// How the work on a piece ended.
@@ -58,6 +91,7 @@ impl Connections {
     async fn transfer(&self, id: PieceId, disk: &mpsc::Sender<Order>, got: &mut u64) -> Result<Ended, HubError> {
         let Some((file, size, span)) = lock(&self.schedule).piece(id) else { return Ok(Ended::Revoked) };
         let place = self.place(file)?;
+        let asked = Instant::now();
         let mut body = self.hub.open(&place, span.start..span.end).await?;
         if body.is_whole_instead() {
             let Some(start) = lock(&self.schedule).make_single(id) else { return Ok(Ended::Revoked) };
@@ -70,7 +104,7 @@ impl Connections {
                 return Err(body.short(left.start, size));
             };
             if *got == 0 {
-                self.answers.fetch_add(1, Ordering::Relaxed);
+                self.answers.began(asked.elapsed());
             }
             let arrived = bytes.len() as u64;
             self.progress.fetched(arrived);

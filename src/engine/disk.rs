@@ -51,6 +51,8 @@ struct Open {
 impl Disk {
     /// What the thread does, until no more orders can come.
     pub(super) fn work(mut self, mut orders: mpsc::Receiver<Order>) -> Result<(), EngineError> {
+        // However this ends, by a full disk or a panic too, the thread that makes things durable must not wait for more.
+        let _closing = Closing(Arc::clone(&self.durable));
         self.resume();
         let mut open = HashMap::new();
         while let Some(order) = orders.blocking_recv() {
@@ -66,7 +68,6 @@ impl Disk {
                 break;
             }
         }
-        self.durable.close();
         Ok(())
     }
 
@@ -98,7 +99,7 @@ impl Disk {
                 [gap.start - at, gap.end - at].map(|offset| usize::try_from(offset).unwrap_or(bytes.len()));
             opened.part.write_at(&bytes[from..to], gap.start).map_err(EngineError::Volume)?;
             there.insert(*gap);
-            self.progress.done(gap.len());
+            self.progress.written(gap.len());
             let used = opened.room.min(gap.len());
             opened.room -= used;
             self.durable.reserved(used);
@@ -130,5 +131,14 @@ impl Disk {
         self.progress.lost(there.bytes());
         self.durable.forget(file);
         self.feeder.restart(file);
+    }
+}
+
+/// Closes the way to the disk when it is dropped.
+struct Closing(Arc<Durable>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

@@ -1,6 +1,6 @@
 //! The download of a model, from the task to the published entry.
 
-use super::connection::Connections;
+use super::connection::{Answers, Connections};
 use super::entry;
 use super::fetch::Leader;
 use super::hash::Hasher;
@@ -23,7 +23,6 @@ use crate::format::task::{Download, Task};
 use crate::hub::{Hub, ModelInfo};
 use crate::ident::{RelPath, Sha256};
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::task::JoinSet;
@@ -247,7 +246,7 @@ async fn fetch_all(ready: &Ready, hub: Hub, download: &Download, settings: &Sett
         schedule: Mutex::new(Schedule::new(settings.cut, files)),
         places: Mutex::default(),
         allowance: allowance.map(|limit| Mutex::new(Allowance::new(limit, Instant::now()))),
-        answers: AtomicU64::new(0),
+        answers: Answers::default(),
         progress: Arc::clone(progress),
     };
     let resumed = there.keys().copied().collect();

@@ -6,8 +6,8 @@
 use super::EngineError;
 use super::journal;
 use super::ranges::{Coverage, Span};
-use super::volume::{Part, Volume, VolumeError};
-use std::collections::BTreeMap;
+use super::volume::{Part, Staging, Volume, VolumeError};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// The most bytes that are written and not on the disk: a part of the model, so that a kill loses only a part of it.
 const PENDING_PART: u64 = 16;
 const PENDING_MIN_BYTES: u64 = 2 * 1024 * 1024;
-const PENDING_MAX_BYTES: u64 = 32 * 1024 * 1024;
+const PENDING_MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// The most files of which something is not on the disk; each is open. Many systems allow 1024 open files.
 const PENDING_MAX_FILES: usize = 256;
 /// A round begins when this part of the most is there…
@@ -24,6 +24,8 @@ const ROUND_PART: u64 = 8;
 const ROUND_AFTER: Duration = Duration::from_millis(100);
 /// How many files are synced at a time: file systems put simultaneous syncs into one flush, and small files need it.
 const SYNC_THREADS: usize = 16;
+/// The journal is said again in few lines when it has become this long, in bytes, or twice as long as it was then.
+const REWRITE_BYTES: u64 = 16 * 1024 * 1024;
 /// How often the free space is looked at.
 const SPACE_EVERY: Duration = Duration::from_secs(5);
 
@@ -151,25 +153,64 @@ impl Durable {
     }
 
     /// What the thread does, until it is closed.
-    pub(super) fn work(&self, volume: &Volume, journal: &Part, mut end: u64) -> Result<(), EngineError> {
+    pub(super) fn work(&self, volume: &Volume, mut journal: Journal) -> Result<(), EngineError> {
         let _ending = Ending(self);
         let mut looked = Instant::now();
         while let Some((round, drops)) = self.next_round() {
             sync(&round.values().collect::<Vec<_>>()).map_err(EngineError::Volume)?;
-            let text = lines(&round, &drops);
-            journal.write_at(text.as_bytes(), end).map_err(EngineError::Volume)?;
-            journal.sync_bytes().map_err(EngineError::Volume)?;
-            end += text.len() as u64;
+            journal.add(&round, &drops).map_err(EngineError::Volume)?;
             let mut state = self.lock();
             state.bytes -= round.values().map(|pending| pending.spans.bytes()).sum::<u64>();
             state.files -= round.len();
             drop(state);
             self.changed.notify_all();
-            if looked.elapsed() >= SPACE_EVERY {
+            let room = self.room.load(Ordering::Relaxed);
+            if room > 0 && looked.elapsed() >= SPACE_EVERY {
                 looked = Instant::now();
-                volume.check_space(self.room.load(Ordering::Relaxed), 0).map_err(EngineError::Volume)?;
+                volume.check_space(room, 0).map_err(EngineError::Volume)?;
             }
         }
+        Ok(())
+    }
+}
+
+/// The open journal.
+pub(super) struct Journal {
+    staging: Arc<Staging>,
+    part: Part,
+    end: u64,
+    rewrite_at: u64,
+    /// All that it says.
+    there: HashMap<usize, Coverage>,
+}
+
+impl Journal {
+    /// Replaces the journal of an earlier attempt by one that says the same in few lines.
+    pub(super) fn begin(staging: Arc<Staging>, there: HashMap<usize, Coverage>) -> Result<Self, VolumeError> {
+        let (part, end) = staging.begin_journal(journal::text(&there).as_bytes())?;
+        Ok(Self { staging, part, end, rewrite_at: REWRITE_BYTES.max(end * 2), there })
+    }
+
+    fn add(&mut self, round: &BTreeMap<usize, Pending>, drops: &[usize]) -> Result<(), VolumeError> {
+        let mut text = String::new();
+        // What was dropped was dropped before what is pending now was written.
+        for file in drops {
+            journal::add_drop(&mut text, *file);
+            self.there.remove(file);
+        }
+        for (file, pending) in round {
+            for span in pending.spans.spans() {
+                journal::add(&mut text, *file, *span);
+                self.there.entry(*file).or_default().insert(*span);
+            }
+        }
+        if self.end + text.len() as u64 > self.rewrite_at {
+            *self = Self::begin(Arc::clone(&self.staging), std::mem::take(&mut self.there))?;
+            return Ok(());
+        }
+        self.part.write_at(text.as_bytes(), self.end)?;
+        self.part.sync_bytes()?;
+        self.end += text.len() as u64;
         Ok(())
     }
 }
@@ -182,20 +223,6 @@ impl Drop for Ending<'_> {
         self.0.lock().ended = true;
         self.0.changed.notify_all();
     }
-}
-
-fn lines(round: &BTreeMap<usize, Pending>, drops: &[usize]) -> String {
-    let mut text = String::new();
-    // What was dropped was dropped before what is pending now was written.
-    for file in drops {
-        journal::add_drop(&mut text, *file);
-    }
-    for (file, pending) in round {
-        for span in pending.spans.spans() {
-            journal::add(&mut text, *file, *span);
-        }
-    }
-    text
 }
 
 fn sync(round: &[&Pending]) -> Result<(), VolumeError> {
@@ -221,44 +248,40 @@ fn sync(round: &[&Pending]) -> Result<(), VolumeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::volume::Staging;
-    use std::collections::HashMap;
-
-    fn rig(model_bytes: u64) -> (tempfile::TempDir, Arc<Volume>, Staging, Arc<Durable>) {
-        let folder = tempfile::tempdir().unwrap();
-        let volume = Arc::new(Volume::open(folder.path(), None).unwrap());
-        let staging = Staging::open(&volume, "p-1", "p-").unwrap();
-        (folder, volume, staging, Arc::new(Durable::new(model_bytes, 0)))
-    }
 
     #[test]
     fn what_is_added_is_in_the_journal_at_the_end_and_what_was_dropped_is_not() {
-        let (_folder, volume, staging, durable) = rig(1000);
-        let (file, end) = staging.begin_journal(journal::text(&HashMap::new()).as_bytes()).unwrap();
-        let thread = {
-            let durable = Arc::clone(&durable);
-            std::thread::spawn(move || durable.work(&volume, &file, end))
-        };
-        let path = "a".parse().unwrap();
-        let part = Arc::new(staging.open_part(&path, 100).unwrap().0);
-        // More files than may wait, so that whoever adds has to wait for the disk.
-        for file in 0..1000 {
-            durable.add(file, &part, Span::new(0, 50), false).unwrap();
+        for rewrite_at in [REWRITE_BYTES, 100] {
+            let folder = tempfile::tempdir().unwrap();
+            let volume = Volume::open(folder.path(), None).unwrap();
+            let staging = Arc::new(Staging::open(&volume, "p-1", "p-").unwrap());
+            let durable = Arc::new(Durable::new(1000, 0));
+            let mut file = Journal::begin(Arc::clone(&staging), HashMap::new()).unwrap();
+            file.rewrite_at = rewrite_at;
+            let thread = {
+                let durable = Arc::clone(&durable);
+                std::thread::spawn(move || durable.work(&volume, file))
+            };
+            let part = Arc::new(staging.open_part(&"a".parse().unwrap(), 100).unwrap().0);
+            // More files than may wait, so that whoever adds has to wait for the disk.
+            for file in 0..1000 {
+                durable.add(file, &part, Span::new(0, 50), false).unwrap();
+            }
+            durable.forget(7);
+            durable.add(7, &part, Span::new(10, 20), false).unwrap();
+            durable.close();
+            thread.join().unwrap().unwrap();
+            let read = journal::parse(&staging.journal(1 << 20).unwrap(), |_| Some(100));
+            assert_eq!(read.len(), 1000);
+            assert_eq!(read[&7].spans(), [Span::new(10, 20)]);
+            assert_eq!(read[&8].spans(), [Span::new(0, 50)]);
+            assert!(durable.add(1, &part, Span::new(0, 1), false).is_err());
         }
-        durable.forget(7);
-        durable.add(7, &part, Span::new(10, 20), false).unwrap();
-        durable.close();
-        thread.join().unwrap().unwrap();
-        let read = journal::parse(&staging.journal(1 << 20).unwrap(), |_| Some(100));
-        assert_eq!(read.len(), 1000);
-        assert_eq!(read[&7].spans(), [Span::new(10, 20)]);
-        assert_eq!(read[&8].spans(), [Span::new(0, 50)]);
-        assert!(durable.add(1, &part, Span::new(0, 1), false).is_err());
     }
 
     #[test]
     fn a_kill_loses_a_part_of_the_model_and_never_much() {
-        for (model, most) in [(0, 2 << 20), (90_900_000, 5_681_250), (1 << 40, 32 << 20)] {
+        for (model, most) in [(0, 2 << 20), (90_900_000, 5_681_250), (1 << 40, 16 << 20)] {
             assert_eq!(Durable::new(model, 0).max_bytes, most);
         }
     }

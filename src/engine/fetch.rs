@@ -16,7 +16,6 @@ use crate::ident::Sha256;
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -90,9 +89,10 @@ impl Leader {
 
     fn look(&mut self) {
         let sight = Sight {
-            bytes: self.connections.progress.bytes_fetched(),
-            answers: self.connections.answers.load(Ordering::Relaxed),
+            bytes: self.connections.progress.bytes_written(),
+            answers: self.connections.answers.count(),
             busy: self.running.len(),
+            disk_is_full: self.orders.capacity() == 0,
         };
         self.pace.look(std::time::Instant::now(), sight);
     }
@@ -101,7 +101,7 @@ impl Leader {
         while self.running.len() < self.pace.limit() {
             let (id, not_before) = match self.parked.pop_front() {
                 Some(parked) => parked,
-                None => match lock(&self.connections.schedule).next() {
+                None => match self.next_piece() {
                     Some(id) => (id, Instant::now()),
                     None => break,
                 },
@@ -113,6 +113,11 @@ impl Leader {
             self.order(Order::Write { file, at: 0, bytes: Bytes::new() }).await?;
         }
         Ok(())
+    }
+
+    fn next_piece(&self) -> Option<PieceId> {
+        let patience = self.connections.answers.patience(self.pace.line_is_full());
+        lock(&self.connections.schedule).next(std::time::Instant::now(), patience)
     }
 
     fn next_empty(&self) -> Option<usize> {

@@ -16,7 +16,7 @@ use std::fmt::Write;
 
 /// The first line. Another one makes the journal say nothing.
 const HEAD: &str = "modelcache journal 1\n";
-/// The longest journal that is read, in bytes. It is rewritten when it is opened, so only a run of weeks could exceed it.
+/// The longest journal that is read, in bytes: far more than it grows to before it is said again in fewer lines.
 pub const JOURNAL_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Reads a journal; `size_of` gives the size of a file of the plan, and nothing for a number that is not in it.

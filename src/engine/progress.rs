@@ -14,6 +14,7 @@ pub struct Progress {
     files_done: AtomicU64,
     files_total: AtomicU64,
     fetched: AtomicU64,
+    written: AtomicU64,
     planned: AtomicBool,
     plan_known: Notify,
 }
@@ -43,6 +44,12 @@ impl Progress {
         self.fetched.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Bytes that arrived were written; they are done.
+    pub fn written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+        self.done(bytes);
+    }
+
     /// Bytes are on the volume, each counted once.
     pub fn done(&self, bytes: u64) {
         self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
@@ -61,6 +68,11 @@ impl Progress {
     /// All bytes that came over the network, wrong ones too.
     pub fn bytes_fetched(&self) -> u64 {
         self.fetched.load(Ordering::Relaxed)
+    }
+
+    /// All bytes that arrived and were written.
+    pub fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// The counters now, never more done than there is; the rate is the caller's.

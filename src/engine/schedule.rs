@@ -2,10 +2,11 @@
 //!
 //! Every missing byte is in exactly one place: in a file's gaps, or in one piece that a connection has. Files are taken one
 //! after the other, so that what is there is a beginning that can be hashed. When no gap is left, an idle connection takes
-//! the second half of the piece that is farthest from its end: nobody waits for one slow connection.
+//! the second half of the piece that is farthest from its end: nobody waits for one slow connection. The clock is an argument.
 
 use super::ranges::{Coverage, Span};
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 /// How the bytes of large files are cut.
 #[derive(Debug, Clone, Copy)]
@@ -13,14 +14,14 @@ pub struct Cut {
     /// The longest piece that one request asks for, in bytes: long enough that the time to its first byte hardly counts,
     /// and short enough that the beginning that can be hashed is close behind.
     pub piece_bytes: u64,
-    /// What is left of a piece is halved only while each half is at least this long, in bytes: a new request costs a round
-    /// trip, and the old one its connection.
+    /// What is left of a piece is halved only while each half is at least this long, in bytes: the old request loses its
+    /// connection, and what is on its way there.
     pub half_bytes: u64,
 }
 
 impl Default for Cut {
     fn default() -> Self {
-        Self { piece_bytes: 16 * 1024 * 1024, half_bytes: 1024 * 1024 }
+        Self { piece_bytes: 8 * 1024 * 1024, half_bytes: 1024 * 1024 }
     }
 }
 
@@ -42,6 +43,20 @@ pub(super) struct Step {
 struct Piece {
     file: usize,
     left: Span,
+    /// When it was handed out, and how many bytes came since.
+    since: Instant,
+    got: u64,
+}
+
+impl Piece {
+    /// Whether the rest will take longer than this, at the rate so far.
+    fn takes(&self, longer_than: Duration, now: Instant) -> bool {
+        let elapsed = now.duration_since(self.since).as_nanos();
+        match self.got {
+            0 => elapsed >= longer_than.as_nanos(),
+            got => elapsed * u128::from(self.left.len()) / u128::from(got) >= longer_than.as_nanos(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -86,8 +101,9 @@ impl Schedule {
         Some(*number)
     }
 
-    /// The next piece for an idle connection.
-    pub(super) fn next(&mut self) -> Option<PieceId> {
+    /// The next piece for an idle connection. A piece that another one has is halved only if that needs longer for its rest
+    /// than `patience`.
+    pub(super) fn next(&mut self, now: Instant, patience: Duration) -> Option<PieceId> {
         while let Some(number) = self.order.front().copied() {
             let Some(file) = self.files.get_mut(&number).filter(|file| !file.gaps.is_empty()) else {
                 self.order.pop_front();
@@ -96,7 +112,7 @@ impl Schedule {
             if file.single {
                 let whole = Span::new(file.gaps[0].start, file.size);
                 file.gaps.clear();
-                return Some(self.give(number, whole));
+                return Some(self.give(number, whole, now));
             }
             let gap = &mut file.gaps[0];
             let piece = Span::new(gap.start, gap.end.min(gap.start.saturating_add(self.cut.piece_bytes)));
@@ -104,13 +120,14 @@ impl Schedule {
             if gap.is_empty() {
                 file.gaps.remove(0);
             }
-            return Some(self.give(number, piece));
+            return Some(self.give(number, piece, now));
         }
-        self.halve()
+        self.halve(now, patience)
     }
 
-    fn halve(&mut self) -> Option<PieceId> {
-        let may_be_halved = |piece: &Piece| self.files.get(&piece.file).is_some_and(|file| !file.single);
+    fn halve(&mut self, now: Instant, patience: Duration) -> Option<PieceId> {
+        let may_be_halved =
+            |piece: &Piece| piece.takes(patience, now) && self.files.get(&piece.file).is_some_and(|file| !file.single);
         let longest = self.pieces.iter().filter(|(_, piece)| may_be_halved(piece)).max_by_key(|(_, p)| p.left.len())?;
         let (id, left) = (*longest.0, longest.1.left);
         if left.len() / 2 < self.cut.half_bytes {
@@ -120,12 +137,12 @@ impl Schedule {
         let piece = self.pieces.get_mut(&id)?;
         piece.left.end = middle;
         let file = piece.file;
-        Some(self.give(file, Span::new(middle, left.end)))
+        Some(self.give(file, Span::new(middle, left.end), now))
     }
 
-    fn give(&mut self, file: usize, left: Span) -> PieceId {
+    fn give(&mut self, file: usize, left: Span, since: Instant) -> PieceId {
         self.next_id += 1;
-        self.pieces.insert(self.next_id, Piece { file, left });
+        self.pieces.insert(self.next_id, Piece { file, left, since, got: 0 });
         self.next_id
     }
 
@@ -141,6 +158,7 @@ impl Schedule {
         let at = piece.left.start;
         let bytes = bytes.min(piece.left.len());
         piece.left.start += bytes;
+        piece.got += bytes;
         let is_last = piece.left.is_empty();
         if is_last {
             self.pieces.remove(&id);

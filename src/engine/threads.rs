@@ -1,13 +1,13 @@
 //! The threads behind a download: one writes, one makes durable, some hash. None of them waits for the network.
 
 use super::disk::{Disk, Order, PIECES_WAITING};
-use super::durable::Durable;
+use super::durable::{Durable, Journal};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::ranges::Coverage;
 use super::verify::{self, Feeder, Verdict};
 use super::volume::{Staging, Volume};
-use super::{EngineError, blocking, journal};
+use super::{EngineError, blocking};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
@@ -37,10 +37,8 @@ pub(super) struct Threads {
 impl Threads {
     pub(super) async fn start(place: Place) -> Result<Self, EngineError> {
         let Place { volume, staging, plan, progress, there, rooms } = place;
-        // What the journal says is said again in few lines, and the rest is added to that.
-        let (text, its_staging) = (journal::text(&there), Arc::clone(&staging));
-        let begin = move || its_staging.begin_journal(text.as_bytes()).map_err(EngineError::Volume);
-        let (journal, journal_end) = blocking(begin).await?;
+        let (its_staging, its_there) = (Arc::clone(&staging), there.clone());
+        let journal = blocking(move || Journal::begin(its_staging, its_there).map_err(EngineError::Volume)).await?;
         let durable = Arc::new(Durable::new(plan.bytes, rooms.values().sum()));
         let (sender, verdicts) = mpsc::unbounded_channel();
         let feeder = Feeder::new(Arc::clone(&plan), Arc::clone(&staging), sender);
@@ -50,7 +48,7 @@ impl Threads {
             running.spawn_blocking(move || verifier.work());
         }
         let its_durable = Arc::clone(&durable);
-        running.spawn_blocking(move || its_durable.work(&volume, &journal, journal_end));
+        running.spawn_blocking(move || its_durable.work(&volume, journal));
         let (orders, receiver) = mpsc::channel(PIECES_WAITING);
         let disk = Disk { plan, staging, durable, feeder, progress, there, rooms };
         running.spawn_blocking(move || disk.work(receiver));

@@ -13,8 +13,8 @@ use crate::ident::{Commit, RelPath, RepoId};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ACCEPT_RANGES, AUTHORIZATION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST,
-    HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, LINK, RANGE, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_RANGES, AUTHORIZATION, CONNECTION, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    HOST, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, LINK, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -48,7 +48,11 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let started = Instant::now();
     // The query may hold anything, and the headers a token: neither is logged.
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let response = app.answer(request).await.unwrap_or_else(IntoResponse::into_response);
+    let mut response = app.answer(request).await.unwrap_or_else(IntoResponse::into_response);
+    if !method.is_safe() && !response.status().is_success() {
+        // What the client still sends is not read, so the connection ends here: it must not ask its next question on it.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
     tracing::debug!("{method} {path} {status} {ms} ms");
     response

@@ -4,6 +4,7 @@ use crate::fakehub::{COMMIT, Fault};
 use crate::rig::{Rig, chosen};
 use modelcache::ident::Reason;
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 #[tokio::test]
 async fn another_layout_is_refused() {
@@ -129,5 +130,23 @@ async fn an_unreadable_neighbour_stops_a_deletion() {
     std::fs::write(neighbour.join("model_metadata.json"), "{").unwrap();
     let error = rig.delete().await.unwrap_err();
     assert!(error.to_string().contains("org_2ftiny_40v1"), "{error}");
+    rig.assert_published(&chosen());
+}
+
+#[tokio::test]
+async fn a_volume_that_fails_in_the_middle_ends_the_run() {
+    let mut rig = Rig::new().await;
+    rig.hub().fault("README.md", usize::MAX, Fault::Cut(1));
+    rig.fails(Reason::HubUnavailable).await;
+    rig.hub().heal();
+    let staging = std::fs::read_dir(rig.volume().join(".modelcache/staging")).unwrap().next().unwrap().unwrap().path();
+    let folder = staging.join("files/1_Pooling");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::write(&folder, "in the way").unwrap();
+    std::fs::write(staging.join("journal"), "").unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), rig.fails(Reason::Conflict)).await;
+    assert!(ended.expect("it hangs").contains("1_Pooling"));
+    std::fs::remove_file(folder).unwrap();
+    rig.run().await.unwrap();
     rig.assert_published(&chosen());
 }

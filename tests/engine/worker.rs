@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
@@ -205,4 +207,25 @@ async fn a_read_only_volume_is_named() {
     let output = Command::new("unshare").args(["--mount", "sh", "-c"]).arg(script).output().await.unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8(output.stdout).unwrap().contains("\"VolumeReadOnly\""));
+}
+
+#[tokio::test]
+async fn a_volume_that_others_fill_meanwhile_is_named_and_ends_the_run() {
+    let can = Command::new("unshare").args(["--mount", "true"]).status().await.is_ok_and(|status| status.success());
+    if !is_root() || !can {
+        return;
+    }
+    let rig = Rig::new().await;
+    // Two seconds for the weights; somebody else takes all there is in the first half of them.
+    rig.hub().wait_micros.store(50_000, Ordering::Relaxed);
+    let volume = rig.volume().display();
+    let fill = format!("(sleep 0.7; dd if=/dev/zero of={volume}/filler bs=4k) >/dev/null 2>&1");
+    let mount = format!("mount -t tmpfs -o size=6m tmpfs {volume} && {{ {fill} & }} && exec");
+    let inner = download(&rig, &mount);
+    let script = inner.as_std().get_args().nth(1).unwrap().to_owned();
+    let run = Command::new("unshare").args(["--mount", "sh", "-c"]).arg(script).kill_on_drop(true).output();
+    let output = tokio::time::timeout(Duration::from_secs(20), run).await.expect("it hangs").unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("\"OutOfSpace\"") && text.contains("the volume is full"), "{text}");
+    assert_eq!(output.status.code(), Some(3));
 }

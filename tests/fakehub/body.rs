@@ -1,15 +1,18 @@
 //! The bytes of a file, whole or not.
 
-use super::{Fault, HubFile};
+use super::{Fault, Hub, HubFile};
 use axum::body::Body;
 use axum::http::Response;
 use futures::stream::{self, StreamExt};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// How many bytes are sent at a time.
 const PIECE: usize = 16 * 1024;
 
-pub(super) fn answer(file: &HubFile, range: Option<String>, fault: Option<Fault>) -> Response<Body> {
+pub(super) fn answer(hub: &Arc<Hub>, file: &HubFile, range: Option<String>, fault: Option<Fault>) -> Response<Body> {
     let mut bytes = file.bytes.clone();
     let total = bytes.len();
     let mut asked = range.map(|range| {
@@ -19,6 +22,7 @@ pub(super) fn answer(file: &HubFile, range: Option<String>, fault: Option<Fault>
     match fault {
         Some(Fault::IgnoreRange) => asked = None,
         Some(Fault::Corrupt) => bytes[total / 2] ^= 1,
+        Some(Fault::Flip(bit)) => bytes[bit / 8] ^= 1 << (bit % 8),
         Some(Fault::Long) => bytes.extend_from_slice(b"more than was promised"),
         _ => {}
     }
@@ -32,12 +36,11 @@ pub(super) fn answer(file: &HubFile, range: Option<String>, fault: Option<Fault>
     // Etags bare, weak and quoted: nobody may depend on their form.
     let etag = ["bare", "W/\"weak\"", "\"quoted\""][total % 3];
     response = response.header("etag", etag).header("x-repo-commit", super::COMMIT);
-    let rest = bytes;
-    let length = rest.len();
+    let length = bytes.len();
+    let first = |after: usize| pieces(hub, &bytes[..after.min(length)]);
     match fault {
         Some(Fault::Short(after)) => {
-            let short = rest[..after.min(length)].to_vec();
-            response.header("content-length", short.len()).body(short.into()).unwrap()
+            response.header("content-length", after.min(length)).body(Body::from_stream(first(after))).unwrap()
         }
         Some(Fault::Cut(after)) => {
             // The server writes out what it has whenever it has to wait.
@@ -47,34 +50,43 @@ pub(super) fn answer(file: &HubFile, range: Option<String>, fault: Option<Fault>
                 }
                 Err(io::Error::other("cut"))
             });
-            let pieces = pieces(&rest[..after.min(length)]).chain(lost);
-            response.header("content-length", length).body(Body::from_stream(pieces)).unwrap()
+            response.header("content-length", length).body(Body::from_stream(first(after).chain(lost))).unwrap()
         }
         Some(Fault::Hang { after, reached }) => {
             let told = stream::once(async move {
                 reached.add_permits(1);
                 std::future::pending::<io::Result<Vec<u8>>>().await
             });
-            let pieces = pieces(&rest[..after.min(length)]).chain(told);
-            response.header("content-length", length).body(Body::from_stream(pieces)).unwrap()
+            response.header("content-length", length).body(Body::from_stream(first(after).chain(told))).unwrap()
         }
         Some(Fault::Pause { after, reached, open }) => {
-            let (first, last) = rest.split_at(after.min(length));
-            let last = last.to_vec();
-            let paused = stream::once(async move {
+            let rest = pieces(hub, &bytes[after.min(length)..]);
+            let opened = async move {
                 reached.add_permits(1);
                 open.acquire().await.unwrap().forget();
-                Ok(last)
-            });
-            let body = pieces(first).chain(paused);
-            response.header("content-length", length).body(Body::from_stream(body)).unwrap()
+                rest
+            };
+            let all = first(after).chain(stream::once(opened).flatten());
+            response.header("content-length", length).body(Body::from_stream(all)).unwrap()
         }
-        Some(Fault::Chunked | Fault::Long) => response.body(Body::from_stream(pieces(&rest))).unwrap(),
-        _ => response.header("content-length", length).body(rest.into()).unwrap(),
+        Some(Fault::Chunked | Fault::Long) => response.body(Body::from_stream(first(length))).unwrap(),
+        _ => response.header("content-length", length).body(Body::from_stream(first(length))).unwrap(),
     }
 }
 
-fn pieces(bytes: &[u8]) -> impl futures::Stream<Item = io::Result<Vec<u8>>> + Send + use<> {
-    let pieces: Vec<_> = bytes.chunks(PIECE).map(|piece| Ok(piece.to_vec())).collect();
-    stream::iter(pieces)
+/// The bytes, counted when they are sent, and as slow as the Hub is told to be.
+fn pieces(hub: &Arc<Hub>, bytes: &[u8]) -> impl futures::Stream<Item = io::Result<Vec<u8>>> + Send + use<> {
+    let pieces: Vec<_> = bytes.chunks(PIECE).map(<[u8]>::to_vec).collect();
+    let hub = Arc::clone(hub);
+    stream::iter(pieces).then(move |piece| {
+        let hub = Arc::clone(&hub);
+        async move {
+            let wait = hub.wait_micros.load(Ordering::Relaxed);
+            if wait > 0 {
+                tokio::time::sleep(Duration::from_micros(wait)).await;
+            }
+            hub.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            Ok(piece)
+        }
+    })
 }

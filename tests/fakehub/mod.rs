@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use sha1::Digest;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -38,8 +39,12 @@ pub enum Fault {
     Short(usize),
     /// The connection is lost after so many bytes.
     Cut(usize),
-    /// One bit is another.
+    /// None: for rules that hold after some requests went well.
+    Fine,
+    /// The bit in the middle is another.
     Corrupt,
+    /// This bit of the file is another.
+    Flip(usize),
     /// More bytes than listed.
     Long,
     /// 200 and the whole file, whatever the range.
@@ -81,6 +86,10 @@ pub struct Hub {
     pub token: Mutex<Option<String>>,
     /// Where `resolve` sends readers, if not itself.
     pub cdn: Mutex<Option<String>>,
+    /// How long the Hub waits before each 16 KiB of a body.
+    pub wait_micros: AtomicU64,
+    /// How many bytes of bodies were sent.
+    pub sent: AtomicU64,
     rules: Mutex<Vec<Rule>>,
     seen: Mutex<Vec<Seen>>,
 }
@@ -162,6 +171,8 @@ impl Hub {
             page: Mutex::new(1000),
             token: Mutex::default(),
             cdn: Mutex::default(),
+            wait_micros: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             rules: Mutex::default(),
             seen: Mutex::default(),
         })
@@ -272,7 +283,7 @@ impl Hub {
         (path, fault)
     }
 
-    fn respond(&self, path: &str, request: &Request<Body>, fault: Option<Fault>) -> Response<Body> {
+    fn respond(self: &Arc<Self>, path: &str, request: &Request<Body>, fault: Option<Fault>) -> Response<Body> {
         if let Some(Fault::Answer { status, headers, body }) = fault {
             let mut response = Response::builder().status(status);
             for (name, value) in headers {
@@ -303,11 +314,11 @@ impl Hub {
                     .header("location", format!("{}/cdn/{}?signature=secret", cdn.unwrap(), file.path))
                     .body(Body::from("a redirect"))
                     .unwrap(),
-                Some(file) => body::answer(file, range, fault),
+                Some(file) => body::answer(self, file, range, fault),
             };
         }
         match path.strip_prefix("/cdn/").and_then(|name| files.iter().find(|file| file.path == name)) {
-            Some(file) => body::answer(file, range, fault),
+            Some(file) => body::answer(self, file, range, fault),
             None => refusal(404, "RepoNotFound"),
         }
     }

@@ -7,6 +7,11 @@ fn fresh(sizes: &[u64]) -> Schedule {
     Schedule::new(CUT, sizes.iter().enumerate().map(|(number, size)| (number, *size, Coverage::default())))
 }
 
+/// The next piece for somebody without any patience.
+fn next(schedule: &mut Schedule) -> Option<PieceId> {
+    schedule.next(Instant::now(), Duration::ZERO)
+}
+
 fn span(schedule: &Schedule, id: PieceId) -> (usize, u64, u64) {
     let (file, _, left) = schedule.piece(id).unwrap();
     (file, left.start, left.end)
@@ -15,7 +20,7 @@ fn span(schedule: &Schedule, id: PieceId) -> (usize, u64, u64) {
 #[test]
 fn pieces_come_in_order_and_then_halves_of_the_longest() {
     let mut schedule = fresh(&[150, 20]);
-    let ids: Vec<_> = (0..4).map(|_| schedule.next().unwrap()).collect();
+    let ids: Vec<_> = (0..4).map(|_| next(&mut schedule).unwrap()).collect();
     assert_eq!(span(&schedule, ids[1]), (0, 100, 150));
     assert_eq!(span(&schedule, ids[2]), (1, 0, 20));
     assert_eq!((span(&schedule, ids[0]), span(&schedule, ids[3])), ((0, 0, 50), (0, 50, 100)));
@@ -25,31 +30,48 @@ fn pieces_come_in_order_and_then_halves_of_the_longest() {
 }
 
 #[test]
+fn only_a_piece_that_would_take_long_is_halved() {
+    let patience = Duration::from_millis(100);
+    let start = Instant::now();
+    let after = |millis| start + Duration::from_millis(millis);
+    let mut schedule = fresh(&[100]);
+    let one = schedule.next(start, patience).unwrap();
+    // Nothing came, but not for long.
+    assert_eq!(schedule.next(after(99), patience), None);
+    // The rest would take 50 ms.
+    schedule.advance(one, 50);
+    assert_eq!(schedule.next(after(50), patience), None);
+    // The rest would take 200 ms, then.
+    let other = schedule.next(after(200), patience).unwrap();
+    assert_eq!((span(&schedule, one), span(&schedule, other)), ((0, 50, 75), (0, 75, 100)));
+}
+
+#[test]
 fn what_is_there_is_not_fetched() {
     let mut there = Coverage::default();
     there.insert(Span::new(10, 30));
     let mut schedule = Schedule::new(CUT, [(7, 40, there)]);
-    let ids = [schedule.next().unwrap(), schedule.next().unwrap()];
+    let ids = [next(&mut schedule).unwrap(), next(&mut schedule).unwrap()];
     assert_eq!((span(&schedule, ids[0]), span(&schedule, ids[1])), ((7, 0, 10), (7, 30, 40)));
-    assert_eq!(schedule.next(), None);
+    assert_eq!(next(&mut schedule), None);
 }
 
 #[test]
 fn an_empty_file_is_made_once_and_needs_no_connection() {
     let mut schedule = fresh(&[0]);
-    assert_eq!((schedule.next(), schedule.next_empty(), schedule.next_empty()), (None, Some(0), None));
+    assert_eq!((next(&mut schedule), schedule.next_empty(), schedule.next_empty()), (None, Some(0), None));
 }
 
 #[test]
 fn without_ranges_one_connection_has_everything_that_is_missing() {
     let mut schedule = fresh(&[300, 50]);
-    let [one, two] = [schedule.next().unwrap(), schedule.next().unwrap()];
+    let [one, two] = [next(&mut schedule).unwrap(), next(&mut schedule).unwrap()];
     schedule.advance(one, 30);
     assert_eq!(schedule.make_single(two), Some(30));
     assert_eq!((schedule.piece(one), span(&schedule, two)), (None, (0, 30, 300)));
     assert_eq!(schedule.make_single(one), None);
     // The other file has all its freedom.
-    let other = schedule.next().unwrap();
+    let other = next(&mut schedule).unwrap();
     assert_eq!(span(&schedule, other), (1, 0, 50));
 }
 
@@ -57,11 +79,11 @@ fn without_ranges_one_connection_has_everything_that_is_missing() {
 fn a_file_can_be_started_over() {
     let mut schedule = fresh(&[150]);
     for bytes in [100, 50] {
-        let id = schedule.next().unwrap();
+        let id = next(&mut schedule).unwrap();
         assert!(schedule.advance(id, bytes).unwrap().is_last);
     }
     schedule.refill(0);
-    let again = schedule.next().unwrap();
+    let again = next(&mut schedule).unwrap();
     assert_eq!(span(&schedule, again), (0, 0, 100));
 }
 
@@ -93,7 +115,7 @@ proptest! {
         for act in acts {
             ids.retain(|id| schedule.piece(*id).is_some());
             match act {
-                Act::Next if ids.len() < 8 => ids.extend(schedule.next()),
+                Act::Next if ids.len() < 8 => ids.extend(next(&mut schedule)),
                 Act::Advance(one, bytes) if !ids.is_empty() => {
                     let id = ids[one % ids.len()];
                     let (file, ..) = schedule.piece(id).unwrap();

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 /// Smaller files get their room when they are written: asking for it would take longer than writing them.
 const PREALLOCATED_MIN_BYTES: u64 = 1024 * 1024;
+/// Files in memory: making room for them means filling them with zeros first.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// What the system counts a file's room in, whatever the file system's blocks are.
 const SECTOR_BYTES: u64 = 512;
 
@@ -31,7 +33,7 @@ impl Part {
 
     /// Gives the file its final size, and its room on the disk where the file system can do that.
     pub(super) fn reserve(&self, size: u64) -> Result<(), VolumeError> {
-        if size >= PREALLOCATED_MIN_BYTES {
+        if size >= PREALLOCATED_MIN_BYTES && !self.is_in_memory() {
             match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, size) {
                 Ok(()) => return Ok(()),
                 Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
@@ -42,6 +44,11 @@ impl Part {
             }
         }
         self.wrap("set the size of", self.file.set_len(size))
+    }
+
+    fn is_in_memory(&self) -> bool {
+        // The type's sign and width differ between architectures.
+        rustix::fs::fstatfs(&self.file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(TMPFS_MAGIC))
     }
 
     /// How much room a file that will have `size` bytes still takes from the disk: all of it, where that is not known.
