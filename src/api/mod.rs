@@ -56,6 +56,8 @@ pub mod annotation {
     pub const RETRY: &str = "modelcache.dev/retry";
     /// On a Job: the generation of the entry's spec that it was made for.
     pub const GENERATION: &str = "modelcache.dev/generation";
+    /// On a Job: a digest of how its worker reaches the Hub.
+    pub const HUB: &str = "modelcache.dev/hub";
     /// `"true"` lets a deletion end though files stay behind.
     pub const FORCE_DELETE: &str = "modelcache.dev/force-delete";
 }

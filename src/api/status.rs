@@ -131,6 +131,9 @@ pub struct AttemptsStatus {
     /// The value of the annotation `modelcache.dev/retry` that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_retry: Option<String>,
+    /// A digest of how the last attempt reached its Hub; with another one, a failed entry starts anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_hub: Option<String>,
     /// The Job of the last attempt whose end is recorded here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_job: Option<String>,

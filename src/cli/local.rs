@@ -8,7 +8,7 @@ use crate::format::task::Task;
 use crate::ident::Reason;
 use clap::ValueEnum;
 use serde_json::Value;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -26,7 +26,9 @@ pub(super) enum Output {
 pub(super) fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("MODELCACHE_LOG").unwrap_or_else(|_| EnvFilter::new("modelcache=warn"));
     // An error means that a subscriber is there already.
-    let _ = fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false).try_init();
+    let colours = std::io::stderr().is_terminal();
+    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let _ = log.without_time().with_target(false).try_init();
 }
 
 /// Runs a task to its exit code.

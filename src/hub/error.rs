@@ -218,13 +218,14 @@ impl HubError {
 }
 
 /// Sorts a network error by walking through its sources.
-pub(super) fn network(host: &str, error: reqwest::Error, proxied: bool) -> HubError {
+pub(super) fn network(host: &str, error: reqwest::Error, proxy: Option<&str>) -> HubError {
     // Redirects end in signed addresses: whoever reads one in a log could use it.
     let error = error.without_url();
-    let cause = chain(&error);
+    let mut cause = chain(&error);
     let fault = if is_untrusted(&error) {
         Fault::Untrusted
-    } else if cause.contains("tunnel error") || (proxied && error.is_connect()) {
+    } else if cause.contains("tunnel error") || (proxy.is_some() && error.is_connect()) {
+        cause = proxy.map_or(cause.clone(), |proxy| format!("by way of {proxy}: {cause}"));
         Fault::Proxy
     } else if error.is_connect() || error.is_timeout() {
         Fault::Unreachable

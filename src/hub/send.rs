@@ -67,8 +67,11 @@ impl Hub {
     }
 
     pub(super) fn network(&self, url: &Url, error: reqwest::Error) -> HubError {
-        let proxied = url.as_str().parse().is_ok_and(|uri| self.proxies.intercept(&uri).is_some());
-        error::network(&host_of(url), error, proxied)
+        let uri = url.as_str().parse().ok();
+        let proxy = uri.and_then(|uri| Some(self.proxies.intercept(&uri)?.uri().authority()?.as_str().to_owned()));
+        // A login, where the address holds one, is nobody's business.
+        let proxy = proxy.as_deref().and_then(|proxy| proxy.rsplit('@').next());
+        error::network(&host_of(url), error, proxy)
     }
 
     /// Remembers how long the Hub wants to be left alone.

@@ -46,6 +46,11 @@ async fn names_that_the_hub_does_not_know() {
     stage.until_says("pattern", Phase::Failed, Reason::FileNotFound, &["nothing-*"]).await;
     stage.until_says("gated", Phase::Failed, Reason::GatedModel, &[REPO, "accept the licence"]).await;
     volume.assert_nothing_published();
+    let described = stage.kubectl(&["describe", "mce", "repo"]);
+    let (status, events) = described.split_once("Events:").unwrap();
+    for told in [status, events] {
+        assert!(told.contains("RepoNotFound") && told.contains("check the name"), "{described}");
+    }
     // What may change outside is looked at again within the hour; a wrong name in the spec is not.
     let waits = async |name: &str| wait_of(stage.until_phase(name, Phase::Failed).await.status.as_ref().unwrap());
     assert!(waits("gated").await.is_some_and(|wait| (3000.0..3601.0).contains(&wait)));
@@ -102,8 +107,8 @@ async fn certificates_that_are_not_trusted_and_trusted_ones_from_both_kinds_of_o
     let stage = &stage;
     let trust = async |kind: &str, name: &str| {
         let bundle = json!({"kind": kind, "name": name, "key": "ca.crt"});
+        // A mended connection is a reason to try again: nobody has to ask for it.
         stage.connect("default", json!({"endpoint": stage.hub.endpoint(), "caBundleRef": bundle})).await;
-        stage.retry("tiny").await;
     };
     stage.connect("default", json!({"endpoint": stage.hub.endpoint()})).await;
     stage.entry("tiny", shared("models", json!({}))).await;
@@ -140,6 +145,22 @@ async fn a_hub_that_is_down_is_waited_for() {
     assert!(message.contains(&address.to_string()) && message.contains("check the endpoint"), "{message}");
     assert!(wait_of(status).is_some_and(|wait| (0.0..13.0).contains(&wait)), "{:?}", status.attempts);
     let _back = fakehub::start_at(Hub::new(fakehub::tiny_model()), address).await;
+    stage.until_phase("tiny", Phase::Ready).await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_answer_is_named() {
+    let mut stage = Stage::new("proxy").await;
+    stage.local("models").await;
+    // Nothing listens at a port that was just given back.
+    let gone = fakehub::start_at(Hub::new(Vec::new()), lab::host_address()).await;
+    let proxy = gone.endpoint();
+    drop(gone);
+    stage.connect("default", json!({"endpoint": stage.hub.endpoint(), "proxy": {"http": proxy}})).await;
+    stage.entry("tiny", shared("models", json!({}))).await;
+    let named = proxy.trim_start_matches("http://");
+    stage.until_says("tiny", Phase::Retrying, Reason::ProxyError, &[named]).await;
+    stage.connect("default", json!({"endpoint": stage.hub.endpoint()})).await;
     stage.until_phase("tiny", Phase::Ready).await;
 }
 

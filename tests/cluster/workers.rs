@@ -1,12 +1,14 @@
 //! Workers that are stopped, taken away, starved, or cannot start.
 
 use crate::chosen;
-use crate::harness::wait::ready;
+use crate::harness::command::kubectl;
+use crate::harness::wait::{DEADLINE, ready};
 use crate::harness::{Gate, Stage, apart, operator, shared};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
-use kube::api::EvictParams;
+use k8s_openapi::api::core::v1::{LimitRange, Pod};
+use kube::api::{EvictParams, PostParams};
+use kube::{Api, ResourceExt};
 use modelcache::api::{ModelCacheEntryStatus, Phase};
 use modelcache::ident::Reason;
 use serde_json::json;
@@ -137,6 +139,73 @@ async fn a_worker_that_no_node_can_take_follows_a_change_of_the_spec() {
     stage.until_says("tiny", Phase::Provisioning, Reason::Unschedulable, &["no node", "selector"]).await;
     stage.change("tiny", json!({"spec": {"job": null}})).await;
     stage.until_ready("tiny").await;
+}
+
+#[tokio::test]
+async fn a_worker_that_a_limit_range_or_a_policy_forbids() {
+    let mut stage = Stage::new("forbidden").await;
+    stage.local("models").await;
+    let range =
+        json!({"metadata": {"name": "small"}, "spec": {"limits": [{"type": "Container", "max": {"memory": "64Mi"}}]}});
+    stage.create::<LimitRange>(range).await;
+    stage.entry("tiny", shared("models", json!({}))).await;
+    stage.until_says("tiny", Phase::Provisioning, Reason::QuotaExceeded, &["maximum memory usage", "64Mi"]).await;
+
+    let _policy = Policy::new(&stage, "batch", "jobs", "no Jobs here").await;
+    stage.entry("other", apart("other", json!({}))).await;
+    stage.connect("other", json!({"endpoint": stage.hub.endpoint()})).await;
+    stage.until_says("other", Phase::Pending, Reason::PolicyDenied, &["no Jobs here"]).await;
+}
+
+/// A policy that refuses to create such objects in a stage's namespace; it goes with this value.
+struct Policy(String);
+
+impl Policy {
+    async fn new(stage: &Stage, group: &str, resources: &str, message: &str) -> Self {
+        let name = format!("test-{}", stage.namespace);
+        let rules =
+            json!([{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [resources]}]);
+        let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name}, "spec": {"matchConstraints": {"resourceRules": rules},
+            "validations": [{"expression": "false", "message": message}]}});
+        let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"], "matchResources":
+            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}}}}});
+        let made = Self(name);
+        Api::all(stage.client.clone())
+            .create(&PostParams::default(), &serde_json::from_value::<ValidatingAdmissionPolicy>(policy).unwrap())
+            .await
+            .unwrap();
+        Api::all(stage.client.clone())
+            .create(
+                &PostParams::default(),
+                &serde_json::from_value::<ValidatingAdmissionPolicyBinding>(binding).unwrap(),
+            )
+            .await
+            .unwrap();
+        made.until_it_holds(stage).await;
+        made
+    }
+
+    /// The API server hears of new policies by a watch of its own.
+    async fn until_it_holds(&self, stage: &Stage) {
+        let probe = json!({"metadata": {"name": "probe"}, "spec": {"template": {"spec":
+            {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}}}});
+        let probe: Job = serde_json::from_value(probe).unwrap();
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        let refused = async {
+            while stage.api::<Job>().create(&dry, &probe).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, refused).await.expect("the policy holds");
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        kubectl(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", &self.0, "--wait=false"]);
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on shall panic"
 )]
 
+mod defaults;
 #[path = "../fakehub/mod.rs"]
 mod fakehub;
 #[path = "../cluster/harness/mod.rs"]

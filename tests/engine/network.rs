@@ -57,8 +57,12 @@ async fn nobody_at_the_endpoint_is_unavailable() {
 #[tokio::test]
 async fn a_dead_proxy_is_not_a_dead_hub() {
     let mut rig = Rig::new().await;
-    rig.download().hub.proxy = ProxyChoice { http: Some(nobody().await), ..ProxyChoice::default() };
-    rig.fails(Reason::ProxyError).await;
+    let proxy = nobody().await;
+    let with_login = proxy.replace("http://", "http://me:hunter2@");
+    rig.download().hub.proxy = ProxyChoice { http: Some(with_login), ..ProxyChoice::default() };
+    let message = rig.fails(Reason::ProxyError).await;
+    assert!(message.contains(proxy.trim_start_matches("http://")), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
     rig.download().hub.proxy.no_proxy = Some("127.0.0.1".into());
     rig.run().await.unwrap();
 }

@@ -65,7 +65,10 @@ pub fn download_job(observed: &Observed, wanted: &Wanted) -> Job {
         }),
     };
     let volumes = hub_volumes(observed, &wanted.hub);
-    job(observed, &task, &wanted.claim_name, &wanted.job, volumes)
+    let mut job = job(observed, &task, &wanted.claim_name, &wanted.job, volumes);
+    let annotations = job.metadata.annotations.get_or_insert_default();
+    annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
+    job
 }
 
 /// The Job that removes the entry's files from a shared claim. It needs no Hub, so it cannot fail for one.

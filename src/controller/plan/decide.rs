@@ -67,9 +67,13 @@ fn is_download(attempt: &Attempt<'_>) -> bool {
 /// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
 /// the remedy.
 fn is_stuck_in_the_past(observed: &Observed, job: &Job) -> bool {
+    is_of_the_past(observed, job) && matches!(standing(observed, job), Standing::Starting(Some(_)))
+}
+
+/// Whether a Job was made for an earlier spec.
+pub(super) fn is_of_the_past(observed: &Observed, job: &Job) -> bool {
     let made_for = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::GENERATION));
     made_for.is_some_and(|generation| *generation != observed.generation())
-        && matches!(standing(observed, job), Standing::Starting(Some(_)))
 }
 
 /// What cannot begin at all: it waits for the cluster, or for a change of the spec.
@@ -179,7 +183,7 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
                 message: format!("Job {name} succeeded but its log is lost; it runs again and finds its work done"),
                 retry_after_seconds: None,
             };
-            draft.failed(Some(name), &failed, Some(Duration::ZERO));
+            draft.failed(job, &failed, Some(Duration::ZERO));
             Some(Duration::ZERO)
         }
         Standing::Failed(failed) => {
@@ -190,7 +194,7 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
                 .and_then(|status| status.attempts.as_ref())
                 .map_or(0, |attempts| attempts.count);
             let wait = backoff::delay(failed.reason, count + 1, failed.retry_after_seconds, spread(observed.uid()));
-            draft.failed(Some(name), &failed, wait);
+            draft.failed(job, &failed, wait);
             wait
         }
     };
@@ -222,7 +226,11 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
             finish(observed, draft, actions, None)
         }
         Some(Phase::Failed | Phase::Retrying) => {
-            let changed = status.and_then(|status| status.observed_generation) != observed.entry.metadata.generation;
+            // A connection that was mended counts as a change of the spec.
+            let mended =
+                attempts.and_then(|attempts| attempts.last_hub.as_ref()).is_some_and(|hub| *hub != wanted.hub.digest());
+            let changed =
+                mended || status.and_then(|status| status.observed_generation) != observed.entry.metadata.generation;
             let due = attempts.and_then(|attempts| attempts.next_retry_at.as_ref()).map(|time| time.0);
             if retry.is_some() || changed {
                 let mut draft = Draft::of(observed);

@@ -1,7 +1,7 @@
 //! How an entry goes: looked at before anything else, and without resolving a reference.
 
 use super::attempt::{Standing, may_write, standing};
-use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer};
+use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_of_the_past};
 use super::observed::{Observed, task_of};
 use super::status::{Draft, finish};
 use super::{Action, Notice, Plan, Why, backoff, wanted};
@@ -91,6 +91,11 @@ fn remove_files(observed: &Observed) -> Plan {
     let name = attempt.job.metadata.name.clone().unwrap_or_default();
     match standing(observed, attempt.job) {
         Standing::Done(..) | Standing::Unheard => let_go(observed, None),
+        // The new spec may be the remedy, and a Job's own cannot be changed.
+        Standing::Starting(Some(_)) if is_of_the_past(observed, attempt.job) => {
+            let actions = delete_job(attempt.job).into_iter().collect();
+            deleting(observed, actions, "the Job did not start and the spec changed: it is made anew")
+        }
         Standing::Starting(why) => {
             let mut draft = Draft::of(observed);
             draft.phase(Phase::Deleting, "Deleting", &format!("Job {name} removes the entry's files"));
@@ -108,7 +113,7 @@ fn remove_files(observed: &Observed) -> Plan {
             // Nobody changes the spec of an entry that goes: every failure is tried again.
             let wait = backoff::delay(Reason::HubUnavailable, count + 1, None, 0).unwrap_or(backoff::RECHECK);
             let mut draft = Draft::of(observed);
-            draft.failed(Some(&name), &failed, Some(wait));
+            draft.failed(attempt.job, &failed, Some(wait));
             let why = Why::new(failed.reason, failed.message);
             draft.phase(Phase::Deleting, "Deleting", "the entry's files could not be removed; it is tried again");
             block(&mut draft, Some(&why));

@@ -3,10 +3,11 @@
 use super::observed::Observed;
 use super::{Notice, Plan, Why};
 use crate::api::status::{AttemptsStatus, DisplayStatus, ManifestStatus, ProgressStatus, VolumeStatus};
-use crate::api::{ModelCacheEntryStatus, Phase, condition};
+use crate::api::{ModelCacheEntryStatus, Phase, annotation, condition};
 use crate::format::outcome::{Done, Failed, Progress};
 use crate::ident::{Commit, Reason};
 use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::time::Duration;
 
@@ -176,16 +177,15 @@ impl Draft {
     }
 
     /// The attempt failed; `wait` is how long until the next one, if there is one by itself.
-    pub(super) fn failed(&mut self, job: Option<&str>, failed: &Failed, wait: Option<Duration>) -> &mut Self {
+    pub(super) fn failed(&mut self, job: &Job, failed: &Failed, wait: Option<Duration>) -> &mut Self {
         let next = wait.and_then(|wait| jiff::SignedDuration::try_from(wait).ok()).map(|wait| Time(self.now + wait));
         let attempts = self.attempts();
         attempts.count += 1;
         attempts.last_reason = Some(failed.reason.to_string());
         attempts.last_message = Some(failed.message.clone());
         attempts.next_retry_at = next;
-        if let Some(job) = job {
-            attempts.last_job = Some(job.to_owned());
-        }
+        attempts.last_job.clone_from(&job.metadata.name);
+        attempts.last_hub = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::HUB).cloned());
         let phase = if failed.reason.exit_code() == 1 { Phase::Retrying } else { Phase::Failed };
         let why = Why::new(failed.reason, failed.message.clone());
         if failed.reason == Reason::ChecksumMismatch {

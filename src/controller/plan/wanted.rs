@@ -8,7 +8,9 @@ use crate::api::job::JobSettings;
 use crate::api::storage::{StorageSpec, VolumeClaimTemplate};
 use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, annotation};
 use crate::format::task::{FileChoice, Weights};
-use crate::ident::{Endpoint, ModelRef, Reason, RelPath};
+use crate::ident::{Endpoint, ModelRef, Reason, RelPath, hex};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 /// What an entry asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +36,7 @@ pub struct Wanted {
 }
 
 /// How to reach a Hub.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HubView {
     /// The Hub.
     pub endpoint: Endpoint,
@@ -46,8 +48,15 @@ pub struct HubView {
     pub proxy: Option<ProxySpec>,
 }
 
+impl HubView {
+    /// Ten hex digits that are others when anything about the way to the Hub is: a failed entry need not wait then.
+    pub fn digest(&self) -> String {
+        hex(&Sha256::digest(serde_json::json!(self).to_string())[..5])
+    }
+}
+
 /// Where CA certificates come from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub enum CaSource {
     /// An object that a connection names.
     Object(CaBundleRef),

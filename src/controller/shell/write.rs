@@ -112,9 +112,15 @@ where
     }
 }
 
+/// Whether an admission webhook ("denied the request") or a `ValidatingAdmissionPolicy` ("denied request") said no.
+fn is_denial(status: &Status) -> bool {
+    status.message.contains("denied the request") || status.message.contains("denied request")
+}
+
 /// Whether the API server understood the object and does not want it, for a reason that a person can mend.
 fn is_refusal(status: &Status) -> bool {
     match status.reason.as_str() {
+        _ if is_denial(status) => true,
         "Invalid" => true,
         // Our own missing rights are an error of the installation, and not the entry's.
         "Forbidden" => {
@@ -122,7 +128,6 @@ fn is_refusal(status: &Status) -> bool {
                 || status.message.contains("LimitRange")
                 || status.message.contains("is forbidden: maximum")
                 || status.message.contains("is forbidden: minimum")
-                || status.message.contains("denied the request")
                 || status.message.contains("PriorityClass")
         }
         _ => false,
@@ -131,7 +136,7 @@ fn is_refusal(status: &Status) -> bool {
 
 fn refusal(kind: &str, name: &str, status: &Status) -> Why {
     let reason = match (status.reason.as_str(), kind) {
-        ("Forbidden", _) if status.message.contains("denied the request") => Reason::PolicyDenied,
+        _ if is_denial(status) => Reason::PolicyDenied,
         ("Forbidden", _) => Reason::QuotaExceeded,
         (_, "PersistentVolumeClaim") => Reason::PVCPending,
         _ => Reason::Unschedulable,

@@ -46,6 +46,13 @@ impl Part {
         self.wrap("set the size of", self.file.set_len(size))
     }
 
+    /// Sets room aside for what will be written behind the file's end, where the file system can do that; its size stays.
+    pub(super) fn set_aside(&self, bytes: u64) {
+        let end = self.file.metadata().map_or(0, |found| found.len());
+        // Without it, writing needs luck and nothing else.
+        let _ = rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, end, bytes);
+    }
+
     fn is_in_memory(&self) -> bool {
         // The type's sign and width differ between architectures.
         rustix::fs::fstatfs(&self.file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(TMPFS_MAGIC))

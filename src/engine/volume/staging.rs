@@ -11,6 +11,10 @@ const FILES: &str = "files";
 /// The journal beside it.
 const JOURNAL: &str = "journal";
 
+/// The room that is set aside for the journal, so that a full disk does not lose what is on it. A line speaks of megabytes, as
+/// a rule, and takes 30 bytes.
+const JOURNAL_ROOM_BYTES: u64 = 64 * 1024;
+
 /// The folder of partial work of one plan.
 #[derive(Debug)]
 pub struct Staging {
@@ -76,7 +80,9 @@ impl Staging {
     pub fn begin_journal(&self, text: &[u8]) -> Result<(Part, u64), VolumeError> {
         self.dir.write(Path::new(JOURNAL), text)?;
         let (file, size) = self.dir.open_part(Path::new(JOURNAL))?;
-        Ok((Part::new(file, self.dir.shown(Path::new(JOURNAL))), size))
+        let part = Part::new(file, self.dir.shown(Path::new(JOURNAL)));
+        part.set_aside(JOURNAL_ROOM_BYTES);
+        Ok((part, size))
     }
 }
 

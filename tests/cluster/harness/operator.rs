@@ -99,10 +99,17 @@ async fn running(client: &Client) -> (Pod, u32) {
 
 /// Kills the operator's process, and takes its Pod away as if its node were lost: another Pod must wait for the Lease's end.
 pub async fn kill(client: &Client) {
-    let (pod, process) = running(client).await;
+    let (pod, _) = running(client).await;
+    kill_pod(client, &pod.name_any()).await;
+}
+
+/// The same to the operator of this Pod.
+pub async fn kill_pod(client: &Client, name: &str) {
+    let api = Api::<Pod>::namespaced(client.clone(), &namespace());
+    let process = process(&api.get(name).await.unwrap()).expect("the operator runs");
     signal(process, "KILL");
     let how = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-    Api::<Pod>::namespaced(client.clone(), &namespace()).delete(&pod.name_any(), &how).await.unwrap();
+    api.delete(name, &how).await.unwrap();
 }
 
 /// Kills the operator's process, as a lack of memory does: the kubelet starts it again, and the Lease is still its own.

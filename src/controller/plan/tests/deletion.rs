@@ -3,6 +3,7 @@ use crate::api::{Phase, annotation};
 use crate::controller::fixture::{own_claim, shared_claim};
 use crate::controller::plan::Peer;
 use crate::ident::Reason;
+use serde_json::json;
 
 /// A shared claim with a finished model in it.
 fn ready() -> Observed {
@@ -51,6 +52,17 @@ fn a_failed_removal_is_tried_again_and_says_how_to_get_out() {
     assert_eq!(kinds(&decide(&world.clone().later(60))), ["DeleteJob", "CreateJob"]);
     let plan = decide(&world.annotated(annotation::FORCE_DELETE, "true"));
     assert_eq!((kinds(&plan), plan.notices[0].reason.as_str()), (vec!["RemoveFinalizer"], "FilesLeftBehind"));
+}
+
+#[test]
+fn a_removal_that_cannot_start_follows_a_change_of_the_spec() {
+    let no_node = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]});
+    let mut world = round(ready().deleted()).1.with_pod(&no_node);
+    assert_eq!(kinds(&decide(&world)), [""; 0]);
+    world.entry.metadata.generation = Some(2);
+    let (plan, after) = round(world);
+    assert_eq!(kinds(&plan), ["DeleteJob"]);
+    assert_eq!(kinds(&decide(&after.forgotten())), ["CreateJob"]);
 }
 
 #[test]

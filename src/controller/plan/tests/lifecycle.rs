@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{Phase, annotation};
+use crate::api::{HubConnection, HubConnectionSpec, Phase, annotation};
 use crate::controller::fixture::{COMMIT, claim, observed, own_claim, shared_claim};
 use crate::controller::plan::{ConnectionSight, Peer};
 use crate::ident::Reason;
@@ -145,6 +145,26 @@ fn a_twin_in_the_same_volume_fails_and_names_the_older_one() {
     let mut world = world.after(&plan);
     world.peers.clear();
     assert_eq!(kinds(&decide(&world)), ["CreateJob"]);
+}
+
+#[test]
+fn a_mended_connection_is_a_reason_to_try_again_and_another_ones_change_is_not() {
+    let connect = |mut world: Observed, endpoint: &str, generation: i64| {
+        let spec = HubConnectionSpec { endpoint: Some(endpoint.to_owned()), ..HubConnectionSpec::default() };
+        let mut connection = HubConnection::new("default", spec);
+        connection.metadata.generation = Some(generation);
+        world.connection = ConnectionSight::Found(Box::new(connection));
+        world
+    };
+    let world = round(connect(own_claim(), "https://wrong.example", 1)).1.running();
+    let failed = round(world.failed(Reason::RepoNotFound, None)).1.forgotten();
+    assert_eq!(kinds(&decide(&connect(failed.clone(), "https://wrong.example", 2))), [""; 0]);
+    let plan = decide(&connect(failed.clone(), "https://right.example", 3));
+    assert_eq!(kinds(&plan), ["CreateJob"]);
+    assert_eq!(plan.status.attempts.as_ref().unwrap().count, 0, "it starts anew");
+    let mut config = connect(failed, "https://wrong.example", 2);
+    config.config.ca_bundle = Some("-----BEGIN CERTIFICATE-----".into());
+    assert!(kinds(&decide(&config)).contains(&"CreateJob"), "the operator's own settings count too");
 }
 
 #[test]
