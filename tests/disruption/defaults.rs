@@ -2,41 +2,34 @@
 
 use crate::chosen;
 use crate::fakehub::{self, Authority, Hub};
-use crate::harness::command::kubectl;
+use crate::harness::command::{program, run};
 use crate::harness::{Stage, lab, operator, shared};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client};
-use serde_json::{Value, json};
+use kube::api::ListParams;
+use std::process::Command;
 
-const CONFIG_MAP: &str = "modelcache";
-const FILE: &str = "config.yaml";
+/// The chart's values for the Hub, until the end of this value.
+struct Values;
 
-/// The operator with another configuration, until the end of this value.
-struct Configured(String);
-
-impl Configured {
-    async fn new(client: &Client, over: Value) -> Self {
-        let maps = Api::<ConfigMap>::namespaced(client.clone(), &operator::namespace());
-        let before = maps.get(CONFIG_MAP).await.unwrap().data.unwrap()[FILE].clone();
-        let mut config: Value = serde_yaml::from_str(&before).unwrap();
-        config.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
-        restart_with(&config.to_string());
-        Self(before)
+impl Values {
+    fn set(values: &[String]) -> Self {
+        upgrade(values);
+        Self
     }
 }
 
-impl Drop for Configured {
+impl Drop for Values {
     fn drop(&mut self) {
-        restart_with(&self.0);
+        let unset = ["endpoint", "caBundle", "tokenSecret.name"].map(|name| format!("--set=hub.{name}="));
+        upgrade(&unset);
     }
 }
 
-fn restart_with(config: &str) {
-    let namespace = operator::namespace();
-    let patch = json!({"data": {FILE: config}}).to_string();
-    kubectl(&["-n", &namespace, "patch", "configmap", CONFIG_MAP, "--type=merge", "--patch", &patch]);
-    kubectl(&["-n", &namespace, "rollout", "restart", "deployment", "modelcache"]);
-    kubectl(&["-n", &namespace, "rollout", "status", "deployment", "modelcache", "--timeout=90s"]);
+fn upgrade(values: &[String]) {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/modelcache");
+    let mut helm = Command::new(program("helm"));
+    helm.args(["upgrade", "modelcache", chart, "--namespace", &operator::namespace(), "--reuse-values", "--wait"]);
+    run(helm.args(["--force-conflicts", "--timeout=90s"]).args(values)).unwrap();
 }
 
 #[tokio::test]
@@ -50,16 +43,22 @@ async fn hub_token_and_certificates_of_the_operator_serve_entries_without_a_conn
     let mut stage = Stage::with_hub("defaults", hub).await;
     let volume = stage.local("models").await;
     stage.secret("hub", "token", TOKEN).await;
-    let over = json!({"endpoint": stage.hub.endpoint(), "caBundle": authority.pem,
-        "tokenSecret": {"name": "hub", "key": "token"}});
-    let configured = Configured::new(&stage.client, over).await;
-    stage.entry("tiny", shared("models", json!({}))).await;
+    let certificates = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(certificates.path(), &authority.pem).unwrap();
+    let values = Values::set(&[
+        format!("--set=hub.endpoint={}", stage.hub.endpoint()),
+        format!("--set-file=hub.caBundle={}", certificates.path().display()),
+        "--set=hub.tokenSecret.name=hub".to_owned(),
+    ]);
+    stage.entry("tiny", shared("models", serde_json::json!({}))).await;
     let entry = stage.until_ready("tiny").await;
     volume.assert_holds(&entry, &chosen());
-    let maps = stage.api::<ConfigMap>().list(&kube::api::ListParams::default()).await.unwrap();
-    let holds = |map: &ConfigMap| map.data.as_ref().is_some_and(|data| data.get("ca.crt") == Some(&authority.pem));
+    let maps = stage.api::<ConfigMap>().list(&ListParams::default()).await.unwrap();
+    let holds = |map: &ConfigMap| {
+        map.data.as_ref().and_then(|data| data.get("ca.crt")).is_some_and(|pem| pem.trim() == authority.pem.trim())
+    };
     assert!(maps.items.iter().any(holds), "the certificates are there for the worker");
     stage.assert_hidden(TOKEN);
-    drop(configured);
+    drop(values);
     operator::until_ready(&stage.client, 1).await;
 }

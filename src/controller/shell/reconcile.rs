@@ -93,8 +93,12 @@ pub(super) async fn reconcile(entry: Arc<ModelCacheEntry>, context: Arc<Context>
 }
 
 /// An error with what it came from: JSON logs keep no more than its own sentence.
-fn causes(error: &dyn std::error::Error) -> String {
-    let further = std::iter::successors(error.source(), |error| error.source());
+fn causes(error: &RoundError, cause: &kube::Error) -> String {
+    // The library's own words for an answer of the API server hold the whole answer, twice.
+    if let kube::Error::Api(status) = cause {
+        return format!("{error}: {} ({})", status.message, status.code);
+    }
+    let further = std::iter::successors(std::error::Error::source(error), |error| error.source());
     further.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
@@ -111,7 +115,7 @@ pub(super) fn after_error(entry: Arc<ModelCacheEntry>, error: &RoundError, conte
     tracing::warn!(
         namespace = entry.namespace(),
         entry = entry.name_any(),
-        error = causes(error),
+        error = causes(error, cause),
         "a round failed and is repeated"
     );
     Action::requeue(Duration::from_millis((FIRST_MS << count.min(8)).min(LONGEST_MS)))
