@@ -67,7 +67,7 @@ fn is_download(attempt: &Attempt<'_>) -> bool {
 /// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
 /// the remedy.
 fn is_stuck_in_the_past(observed: &Observed, job: &Job) -> bool {
-    is_of_the_past(observed, job) && matches!(standing(observed, job), Standing::Starting(Some(_)))
+    is_of_the_past(observed, job) && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
 }
 
 /// Whether a Job was made for an earlier spec.
@@ -107,7 +107,7 @@ fn housekeeping(observed: &Observed, wanted: &Wanted) -> Vec<Action> {
     actions.extend(claim_owner(observed, wanted));
     // The last failed Job stays for people to look at its log, until the next attempt or success.
     let failed = matches!(phase(observed), Some(Phase::Failed | Phase::Retrying));
-    for job in &observed.jobs {
+    for job in &observed.scene.jobs {
         let recorded = job.metadata.name.as_deref() == observed.recorded_job();
         if recorded && job.metadata.deletion_timestamp.is_none() && !(failed && observed.current().is_none()) {
             actions.extend(delete_job(job));
@@ -126,7 +126,7 @@ fn phase(observed: &Observed) -> Option<Phase> {
 
 fn claim_owner(observed: &Observed, wanted: &Wanted) -> Option<Action> {
     wanted.template.as_ref()?;
-    let claim = observed.claim.as_ref().filter(|_| observed.claim_is_own())?;
+    let claim = observed.scene.claim.as_ref().filter(|_| observed.claim_is_own())?;
     let owned = claim.metadata.owner_references.iter().flatten().any(|owner| owner.uid == observed.uid());
     let should = wanted.reclaim == ReclaimPolicy::Delete;
     let (name, uid) = (claim.metadata.name.clone()?, claim.metadata.uid.clone()?);
@@ -138,7 +138,7 @@ pub(super) fn delete_job(job: &Job) -> Option<Action> {
 }
 
 fn suspend(observed: &Observed, mut actions: Vec<Action>) -> Plan {
-    let going: Vec<_> = observed.jobs.iter().filter(|job| job.metadata.deletion_timestamp.is_none()).collect();
+    let going: Vec<_> = observed.scene.jobs.iter().filter(|job| job.metadata.deletion_timestamp.is_none()).collect();
     actions.extend(going.into_iter().filter_map(delete_job));
     let mut draft = Draft::of(observed);
     // A finished model stays usable; only further work is stopped.
@@ -154,7 +154,7 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let mut draft = Draft::of(observed);
     draft.begins(wanted.hub.endpoint.as_str(), &wanted.claim_name);
-    let again = match standing(observed, job) {
+    let again = match standing(&observed.scene, job) {
         Standing::Starting(None) => {
             draft.phase(Phase::Provisioning, "Provisioning", &format!("Job {name} starts"));
             Some(LOOK_EVERY)
@@ -216,7 +216,7 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
     let status = observed.entry.status.as_ref();
     let attempts = status.and_then(|status| status.attempts.as_ref());
     let retry = observed.asked_to_retry();
-    let claim_there = observed.claim.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_none());
+    let claim_there = observed.scene.claim.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_none());
     match phase(observed) {
         Some(Phase::Ready) if claim_there => {
             let mut draft = Draft::of(observed);
@@ -304,7 +304,7 @@ enum ClaimMove {
 
 fn claim_for_attempt(observed: &Observed, wanted: &Wanted) -> ClaimMove {
     let name = &wanted.claim_name;
-    let Some(claim) = &observed.claim else {
+    let Some(claim) = &observed.scene.claim else {
         if wanted.template.is_some() {
             return ClaimMove::Create;
         }
@@ -322,7 +322,7 @@ fn claim_for_attempt(observed: &Observed, wanted: &Wanted) -> ClaimMove {
         );
         return ClaimMove::Refuse(Why::new(Reason::Conflict, message));
     }
-    match claim_trouble(observed) {
+    match claim_trouble(&observed.scene) {
         // A claim that is only pending may wait for its first consumer: the Job is what binds it.
         Some(why) if claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost") => {
             ClaimMove::Wait(why)

@@ -15,9 +15,9 @@ mod tests;
 mod wanted;
 
 pub use decide::decide;
-pub use observed::{ConnectionSight, Observed, Peer, Warning};
+pub use observed::{ConnectionSight, Observed, Peer, Scene, Warning};
 pub use status::{Obstacle, obstructed};
-pub use wanted::{CaSource, HubView, Wanted, parse_model, volume_and_key, wanted_claim};
+pub use wanted::{CaSource, HubView, Wanted, archive_claim, parse_model, volume_and_key, wanted_claim};
 
 use crate::api::ModelCacheEntryStatus;
 use crate::ident::Reason;

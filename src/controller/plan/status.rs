@@ -1,6 +1,6 @@
 //! What the status says next.
 
-use super::observed::Observed;
+use super::observed::{Observed, Scene};
 use super::{Notice, Plan, Why};
 use crate::api::status::{AttemptsStatus, DisplayStatus, ManifestStatus, ProgressStatus, VolumeStatus};
 use crate::api::{ModelCacheEntryStatus, Phase, annotation, condition};
@@ -251,8 +251,8 @@ pub fn human_bytes(bytes: u64) -> String {
 }
 
 /// Why the claim cannot be used (yet), when that is so.
-pub(super) fn claim_trouble(observed: &Observed) -> Option<Why> {
-    let claim = observed.claim.as_ref()?;
+pub(super) fn claim_trouble(scene: &Scene) -> Option<Why> {
+    let claim = scene.claim.as_ref()?;
     let name = claim.metadata.name.as_deref().unwrap_or_default();
     let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or("(default)");
     match claim.status.as_ref().and_then(|status| status.phase.as_deref()) {
@@ -261,14 +261,14 @@ pub(super) fn claim_trouble(observed: &Observed) -> Option<Why> {
             Reason::PVCPending,
             format!("claim {name:?} lost its volume: restore the PersistentVolume or delete the claim"),
         )),
-        _ if observed.storage_class_missing => Some(Why::new(
+        _ if scene.storage_class_missing => Some(Why::new(
             Reason::StorageClassNotFound,
             format!(
                 "claim {name:?} asks for StorageClass {class:?}, which does not exist: create it, or recreate the entry with another class"
             ),
         )),
         _ => {
-            let said = super::attempt::warning_about(&observed.warnings, "PersistentVolumeClaim")
+            let said = super::attempt::warning_about(&scene.warnings, "PersistentVolumeClaim")
                 .map_or("the cluster gives no reason", |warning| warning.message.as_str());
             Some(Why::new(Reason::PVCPending, format!("claim {name:?} of StorageClass {class:?} is not bound: {said}")))
         }

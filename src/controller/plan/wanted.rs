@@ -97,6 +97,11 @@ pub fn wanted_claim(entry: &ModelCacheEntry) -> Option<String> {
     storage.claim_name.clone().or_else(|| entry.metadata.name.clone())
 }
 
+/// The name of the claim that holds the entry's archive, where one does.
+pub fn archive_claim(entry: &ModelCacheEntry) -> Option<String> {
+    entry.spec.source.as_ref()?.archive.as_ref()?.claim_name.clone()
+}
+
 /// The volume that an entry uses (claim and folder), and the key of its model; two entries with the same are twins.
 pub fn volume_and_key(entry: &ModelCacheEntry) -> Option<((String, Option<String>), String)> {
     let model = parse_model(&entry.spec).ok()?;

@@ -6,6 +6,7 @@ mod health;
 mod leader;
 mod observe;
 mod reconcile;
+mod scene;
 mod write;
 
 use crate::api::{HubConnection, ModelCacheEntry, label};

@@ -68,7 +68,7 @@ fn a_removal_that_cannot_start_follows_a_change_of_the_spec() {
 #[test]
 fn nothing_is_asked_of_a_claim_or_namespace_that_is_gone() {
     let mut world = ready().deleted();
-    world.claim = None;
+    world.scene.claim = None;
     assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
     let mut world = ready().deleted();
     world.namespace_terminating = true;
