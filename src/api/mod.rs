@@ -15,6 +15,12 @@ pub mod connection;
     reason = "the derive repeats the struct inside a function, and a resource has many columns"
 )]
 pub mod entry;
+#[expect(
+    unreachable_pub,
+    clippy::duplicated_attributes,
+    reason = "the derive repeats the struct inside a function, and a resource has many columns"
+)]
+pub mod export;
 pub mod job;
 mod rules;
 pub mod status;
@@ -22,6 +28,7 @@ pub mod storage;
 
 pub use connection::{HubConnection, HubConnectionSpec};
 pub use entry::{ModelCacheEntry, ModelCacheEntrySpec};
+pub use export::{ModelCacheExport, ModelCacheExportSpec, ModelCacheExportStatus};
 pub use status::{ModelCacheEntryStatus, Phase};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -44,8 +51,16 @@ pub mod label {
     pub const ENTRY: &str = "modelcache.dev/entry";
     /// The uid of the entry, for the operator.
     pub const ENTRY_UID: &str = "modelcache.dev/entry-uid";
-    /// A digest of (claim, subPath, repo): at most one unfinished Job has the same one.
+    /// The name of the export, for people; it is cut to 63 characters.
+    pub const EXPORT: &str = "modelcache.dev/export";
+    /// The uid of the export, for the operator.
+    pub const EXPORT_UID: &str = "modelcache.dev/export-uid";
+    /// A digest of the repo that a Job writes to, or [`ANY_REPO`]: at most one unfinished Job writes to a repo of a volume.
     pub const WRITER: &str = "modelcache.dev/writer";
+    /// The value of [`WRITER`] where only the archive knows the repo.
+    pub const ANY_REPO: &str = "any";
+    /// A digest of the volume (claim, subPath) that a Job writes to.
+    pub const VOLUME: &str = "modelcache.dev/volume";
 }
 
 /// Annotations that people or the operator set.
@@ -76,11 +91,13 @@ pub mod condition {
     pub const IN_USE: &str = "InUse";
     /// The revision moved on the Hub. (Set by a later release.)
     pub const DRIFTED: &str = "Drifted";
+    /// The archive is whole, under its final name.
+    pub const COMPLETE: &str = "Complete";
     /// Something keeps the deletion from ending.
     pub const DELETION_BLOCKED: &str = "DeletionBlocked";
 }
 
 /// The CRDs, in the order they are installed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![HubConnection::crd(), ModelCacheEntry::crd()]
+    vec![HubConnection::crd(), ModelCacheEntry::crd(), ModelCacheExport::crd()]
 }

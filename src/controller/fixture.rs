@@ -85,7 +85,7 @@ impl Observed {
                 Action::SetClaimOwned { .. } | Action::CreateConfigMap(_) => {}
                 Action::CreateJob(made) => self = self.with_job((**made).clone()),
                 Action::DeleteJob { name, .. } => {
-                    self.scene.jobs.retain(|job| job.metadata.name.as_ref() != Some(name))
+                    self.scene.jobs.retain(|job| job.metadata.name.as_ref() != Some(name));
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::attempt::{Standing, standing};
 use super::observed::{Attempt, Observed};
 use super::status::{Draft, claim_trouble, finish};
-use super::wanted::{CaSource, Wanted};
+use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, known_model};
 use super::{Action, Plan, Why, backoff, deletion};
 use crate::api::entry::ReclaimPolicy;
 use crate::api::{FINALIZER, Phase, annotation};
@@ -41,7 +41,7 @@ pub fn decide(observed: &Observed) -> Plan {
             draft.phase(Phase::Pending, "Pending", "an earlier Job is going away");
             finish(observed, draft, actions, Some(LISTEN_EVERY))
         }
-        Some(attempt) if !is_download(&attempt) => {
+        Some(attempt) if !is_transfer(&attempt) => {
             actions.extend(delete_job(attempt.job));
             finish(observed, Draft::of(observed), actions, Some(LISTEN_EVERY))
         }
@@ -60,8 +60,8 @@ pub fn decide(observed: &Observed) -> Plan {
     }
 }
 
-fn is_download(attempt: &Attempt<'_>) -> bool {
-    attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Download(_)))
+fn is_transfer(attempt: &Attempt<'_>) -> bool {
+    attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Download(_) | Work::Import(_)))
 }
 
 /// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
@@ -87,11 +87,12 @@ fn refuse(observed: &Observed, why: &Why) -> Plan {
 }
 
 fn duplicate(observed: &Observed, wanted: &Wanted) -> Option<Why> {
-    let key = wanted.model.key().to_string();
+    let model = known_model(&observed.entry)?;
+    let key = model.key().to_string();
     let twin = observed.peers.iter().find(|peer| peer.older && peer.key == key)?;
     let message = format!(
-        "entry {:?} keeps {} in claim {:?} already: use it, or delete this one",
-        twin.name, wanted.model, wanted.claim_name
+        "entry {:?} keeps {model} in claim {:?} already: use it, or delete this one",
+        twin.name, wanted.claim_name
     );
     Some(Why::new(Reason::DuplicateEntry, message))
 }
@@ -153,7 +154,7 @@ fn suspend(observed: &Observed, mut actions: Vec<Action>) -> Plan {
 fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Action>) -> Plan {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let mut draft = Draft::of(observed);
-    draft.begins(wanted.hub.endpoint.as_str(), &wanted.claim_name);
+    draft.begins(wanted);
     let again = match standing(&observed.scene, job) {
         Standing::Starting(None) => {
             draft.phase(Phase::Provisioning, "Provisioning", &format!("Job {name} starts"));
@@ -165,7 +166,11 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
         }
         Standing::Running(progress) => {
             let progress = progress.unwrap_or_default();
-            if progress.bytes_total == 0 {
+            if matches!(wanted.origin, Origin::Archive { .. }) {
+                draft.progress(&progress);
+                let message = format!("Job {name} imports {}; see status.progress", wanted.source_shown());
+                draft.at_work(Phase::Importing, "Importing", &message);
+            } else if progress.bytes_total == 0 {
                 draft.at_work(Phase::Resolving, "Resolving", &format!("Job {name} asks the Hub for the list of files"));
             } else {
                 draft.progress(&progress);
@@ -267,7 +272,7 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
 
 /// Begins an attempt: the claim first, then the Job.
 fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Vec<Action>) -> Plan {
-    draft.begins(wanted.hub.endpoint.as_str(), &wanted.claim_name);
+    draft.begins(wanted);
     match claim_for_attempt(observed, wanted) {
         ClaimMove::Use => {}
         ClaimMove::Create => {
@@ -285,9 +290,9 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
         }
     }
     if let Some(CaSource::Operator(pem)) = &wanted.hub.ca {
-        actions.push(Action::CreateConfigMap(Box::new(build::ca_config_map(observed, pem))));
+        actions.push(Action::CreateConfigMap(Box::new(build::ca_config_map(&build::Owner::of(observed), pem))));
     }
-    let job = build::download_job(observed, wanted);
+    let job = build::transfer_job(observed, wanted);
     let name = job.metadata.name.clone().unwrap_or_default();
     actions.push(Action::CreateJob(Box::new(job)));
     draft.phase(Phase::Provisioning, "Provisioning", &format!("Job {name} is created"));
@@ -303,6 +308,12 @@ enum ClaimMove {
 }
 
 fn claim_for_attempt(observed: &Observed, wanted: &Wanted) -> ClaimMove {
+    if let Origin::Archive { place: ArchiveSpot::Claim { name, .. }, .. } = &wanted.origin
+        && observed.scene.archive_claim.is_none()
+    {
+        let message = format!("claim {name:?} of the archive does not exist in this namespace: create it");
+        return ClaimMove::Wait(Why::new(Reason::PVCPending, message));
+    }
     let name = &wanted.claim_name;
     let Some(claim) = &observed.scene.claim else {
         if wanted.template.is_some() {

@@ -72,7 +72,7 @@ fn has_files_to_remove(observed: &Observed) -> bool {
     if !touched {
         return false;
     }
-    let Ok(model) = wanted::parse_model(spec) else { return false };
+    let Some(model) = wanted::known_model(&observed.entry) else { return false };
     let key = model.key().to_string();
     if observed.peers.iter().any(|peer| peer.key == key && !peer.deleting) {
         // A twin keeps the same model in the same place: the files are the twin's now.

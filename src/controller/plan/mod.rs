@@ -7,8 +7,10 @@ pub mod attempt;
 pub mod backoff;
 mod decide;
 mod deletion;
+pub mod export;
 pub mod lease;
 pub mod observed;
+mod record;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -17,7 +19,9 @@ mod wanted;
 pub use decide::decide;
 pub use observed::{ConnectionSight, Observed, Peer, Scene, Warning};
 pub use status::{Obstacle, obstructed};
-pub use wanted::{CaSource, HubView, Wanted, archive_claim, parse_model, volume_and_key, wanted_claim};
+pub use wanted::{
+    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, volume_and_key, wanted_claim,
+};
 
 use crate::api::ModelCacheEntryStatus;
 use crate::ident::Reason;
@@ -25,13 +29,13 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
 use std::time::Duration;
 
-/// What should be done for one entry.
+/// What should be done for one object.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
+pub struct Plan<S = ModelCacheEntryStatus> {
     /// In this order; the first obstacle ends the round.
     pub actions: Vec<Action>,
     /// What the status says when the actions went well.
-    pub status: ModelCacheEntryStatus,
+    pub status: S,
     /// What is told to people who watch events.
     pub notices: Vec<Notice>,
     /// When to look again though nothing happened; absent: only when something happens.

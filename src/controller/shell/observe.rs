@@ -2,12 +2,14 @@
 
 use super::reconcile::Context;
 use super::scene::{self, Subject};
-use crate::api::{HubConnection, ModelCacheEntry, label};
+use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, label};
+use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::{ConnectionSight, Observed, Peer, archive_claim, volume_and_key, wanted_claim};
 use crate::ident::hex;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
+use std::sync::Arc;
 
 pub(super) async fn observe(context: &Context, entry: &ModelCacheEntry) -> Result<Observed, kube::Error> {
     let client = &context.client;
@@ -21,8 +23,10 @@ pub(super) async fn observe(context: &Context, entry: &ModelCacheEntry) -> Resul
         recorded: entry.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
     };
     let now = Timestamp::now();
-    let (scene, connection) =
-        tokio::try_join!(scene::observe(client, &subject, now), connection(client, entry, &namespace))?;
+    let (scene, connection) = tokio::try_join!(
+        scene::observe(client, &subject, now),
+        connection(client, entry.spec.connection_name(), &namespace)
+    )?;
     let mut observed = Observed {
         entry: entry.clone(),
         config: context.config.clone(),
@@ -41,10 +45,42 @@ pub(super) async fn observe(context: &Context, entry: &ModelCacheEntry) -> Resul
     Ok(observed)
 }
 
-async fn connection(client: &Client, entry: &ModelCacheEntry, namespace: &str) -> Result<ConnectionSight, kube::Error> {
+pub(super) async fn observe_export(
+    context: &Context,
+    export: &ModelCacheExport,
+) -> Result<ObservedExport, kube::Error> {
+    let client = &context.client;
+    let namespace = export.namespace().unwrap_or_default();
+    let named = |entry: &Arc<ModelCacheEntry>| {
+        entry.namespace().as_ref() == Some(&namespace) && entry.name_any() == export.spec.entry_ref.name
+    };
+    let entry = context.entries.state().into_iter().find(named).map(|entry| (*entry).clone());
+    let subject = Subject {
+        namespace: &namespace,
+        label: label::EXPORT_UID,
+        uid: export.uid().unwrap_or_default(),
+        claim: entry.as_ref().and_then(wanted_claim),
+        archive_claim: export.spec.destination.claim_name.clone(),
+        recorded: export.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
+    };
+    let now = Timestamp::now();
+    let (scene, connection) =
+        tokio::try_join!(scene::observe(client, &subject, now), connection(client, None, &namespace))?;
+    Ok(ObservedExport {
+        export: export.clone(),
+        entry,
+        config: context.config.clone(),
+        connection,
+        scene,
+        now,
+        nonce: nonce(),
+    })
+}
+
+/// The connection of this name, else the one of the namespace.
+async fn connection(client: &Client, named: Option<&str>, namespace: &str) -> Result<ConnectionSight, kube::Error> {
     const DEFAULT: &str = "default";
     let api = Api::<HubConnection>::namespaced(client.clone(), namespace);
-    let named = entry.spec.connection_name();
     Ok(match api.get_opt(named.unwrap_or(DEFAULT)).await? {
         Some(connection) => ConnectionSight::Found(Box::new(connection)),
         None => named.map_or(ConnectionSight::Defaults, |name| ConnectionSight::Missing(name.to_owned())),
