@@ -48,7 +48,7 @@ def wrote(pid):
 
 
 def run_and_kill(contestant, hub, out, at_bytes):
-    """One run that gets SIGKILL when so many bytes are written; whether it came to that."""
+    """One run that gets SIGKILL when so many bytes are written; how many were, or None if it ended before."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     command = [str(word) for word in contestant.command(hub, out)]
@@ -60,11 +60,11 @@ def run_and_kill(contestant, hub, out, at_bytes):
         if written is not None and written >= at_bytes:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-            return True
+            return written
         time.sleep(0.002)
     process.kill()
     process.wait()
-    return False
+    return None
 
 
 def interleaved(contestants, hub, out, runs):
