@@ -8,6 +8,7 @@ use crate::api::{annotation, label};
 use crate::controller::config::Config;
 use crate::controller::plan::{CaSource, HubView, Observed, Wanted, parse_model};
 use crate::format::task::{Delete, Download, HubAccess, MountedFile, ProxyChoice, TASK_VARIABLE, Task, Work};
+use crate::ident::ByteRate;
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
     PodFailurePolicyRule,
@@ -58,7 +59,7 @@ pub fn download_job(observed: &Observed, wanted: &Wanted) -> Job {
                 token,
                 ca_bundle,
                 proxy: proxy(wanted.hub.proxy.as_ref()),
-                limit_bytes_per_second: None,
+                limit_bytes_per_second: wanted.hub.limit.map(ByteRate::bytes_per_second),
             },
             files: wanted.files.clone(),
             requested_by: wanted.requested_by.clone(),

@@ -8,7 +8,7 @@ use crate::api::job::JobSettings;
 use crate::api::storage::{StorageSpec, VolumeClaimTemplate};
 use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, annotation};
 use crate::format::task::{FileChoice, Weights};
-use crate::ident::{Endpoint, ModelRef, Reason, RelPath};
+use crate::ident::{ByteRate, Endpoint, ModelRef, Reason, RelPath};
 
 /// What an entry asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +44,8 @@ pub struct HubView {
     pub ca: Option<CaSource>,
     /// The proxies.
     pub proxy: Option<ProxySpec>,
+    /// How fast one download may be.
+    pub limit: Option<ByteRate>,
 }
 
 /// Where CA certificates come from.
@@ -159,6 +161,10 @@ fn hub(observed: &Observed) -> Result<HubView, Why> {
             .map_err(|error| Why::new(Reason::ConnectionNotFound, format!("the HubConnection's {error}")))?,
         None => config.endpoint.clone(),
     };
+    let limit = connection.and_then(|spec| spec.limit_bytes_per_second.as_deref()).map(str::parse).transpose();
+    let limit = limit.map_err(|error| {
+        Why::new(Reason::ConnectionNotFound, format!("the HubConnection's limitBytesPerSecond: {error}"))
+    })?;
     let same_hub = endpoint == config.endpoint;
     let token = connection.and_then(|spec| spec.token_secret_ref.clone());
     let ca = connection.and_then(|spec| spec.ca_bundle_ref.clone()).map(CaSource::Object);
@@ -166,6 +172,7 @@ fn hub(observed: &Observed) -> Result<HubView, Why> {
         token: token.or_else(|| config.token_secret.clone().filter(|_| same_hub)),
         ca: ca.or_else(|| config.ca_bundle.clone().map(CaSource::Operator)),
         proxy: connection.and_then(|spec| spec.proxy.clone()).or_else(|| config.proxy.clone()),
+        limit,
         endpoint,
     })
 }
