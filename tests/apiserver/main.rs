@@ -288,6 +288,9 @@ async fn bad_connections_are_refused() {
         json!({"endpoint": "https://hub.example:8443/mirror"}),
         json!({"endpoint": "http://10.0.0.1:8080", "tokenSecretRef": {"name": "a", "key": "b"}}),
         json!({"caBundleRef": {"kind": "Secret", "name": "a", "key": "b"}, "proxy": {"https": "http://proxy:3128", "noProxy": ".svc,10.0.0.0/8"}}),
+        json!({"limitBytesPerSecond": "50M"}),
+        json!({"limitBytesPerSecond": "1.5Gi"}),
+        json!({"limitBytesPerSecond": "1k"}),
     ] {
         let taken = connect(spec.clone()).await;
         assert!(taken.is_ok(), "{spec}: {}", taken.unwrap_err());
@@ -300,6 +303,11 @@ async fn bad_connections_are_refused() {
         (json!({"tokenSecretRef": {"name": "a"}}), "key"),
         (json!({"caBundleRef": {"kind": "File", "name": "a", "key": "b"}}), "kind"),
         (json!({"proxy": {"http": "proxy:3128"}}), "proxy"),
+        (json!({"limitBytesPerSecond": "fast"}), "limitBytesPerSecond"),
+        (json!({"limitBytesPerSecond": "0"}), "limitBytesPerSecond"),
+        (json!({"limitBytesPerSecond": "-1M"}), "limitBytesPerSecond"),
+        // A twentieth of a byte, and what somebody meant was 50M.
+        (json!({"limitBytesPerSecond": "50m"}), "limitBytesPerSecond"),
     ] {
         let said = refusal(connect(spec.clone()).await, &spec.to_string());
         assert!(said.contains(field), "{spec}: {said:?}");

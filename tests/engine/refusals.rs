@@ -1,8 +1,9 @@
 //! The Hub says no, each time for a reason of its own.
 
 use crate::fakehub::{COMMIT, answer, git_sha1};
-use crate::rig::Rig;
+use crate::rig::{Rig, chosen};
 use modelcache::ident::Reason;
+use std::time::{Duration, Instant};
 
 const ALWAYS: usize = usize::MAX;
 
@@ -55,8 +56,11 @@ async fn an_unknown_revision_is_named() {
 
 #[tokio::test]
 async fn a_listed_file_that_is_not_there_is_named() {
-    let message = refused("README.md", 404, &[("x-error-code", "EntryNotFound")], Reason::FileNotFound).await;
-    assert!(message.contains("README.md"), "{message}");
+    // Mirrors leave the code out.
+    for headers in [&[("x-error-code", "EntryNotFound")][..], &[]] {
+        let message = refused("README.md", 404, headers, Reason::FileNotFound).await;
+        assert!(message.contains("README.md"), "{message}");
+    }
 }
 
 #[tokio::test]
@@ -71,6 +75,19 @@ async fn a_pause_is_kept_and_then_reported() {
     assert_eq!((error.reason(), error.retry_after().map(|pause| pause.as_secs())), (Reason::RateLimited, Some(3600)));
     // A pause that long is not waited for, and not asked again.
     assert_eq!(rig.hub().requests_for("/tree/").len(), 1);
+}
+
+#[tokio::test]
+async fn a_pause_holds_for_all_connections() {
+    for header in [("ratelimit", "\"resolvers\";r=0;t=1"), ("retry-after", "1")] {
+        let mut rig = Rig::new().await;
+        rig.hub().fault("README.md", 1, answer(429, &[header], ""));
+        let began = Instant::now();
+        rig.run().await.unwrap();
+        rig.assert_published(&chosen());
+        // Between tries there is no other wait here.
+        assert!(began.elapsed() >= Duration::from_secs(1), "{header:?}: {:?}", began.elapsed());
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use sha1::Digest;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -90,6 +90,9 @@ pub struct Hub {
     pub wait_micros: AtomicU64,
     /// How many bytes of bodies were sent.
     pub sent: AtomicU64,
+    /// How many bodies are on their way, and the most that ever were.
+    open: AtomicUsize,
+    pub most_open: AtomicUsize,
     rules: Mutex<Vec<Rule>>,
     seen: Mutex<Vec<Seen>>,
 }
@@ -173,6 +176,8 @@ impl Hub {
             cdn: Mutex::default(),
             wait_micros: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            most_open: AtomicUsize::new(0),
             rules: Mutex::default(),
             seen: Mutex::default(),
         })

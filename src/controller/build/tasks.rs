@@ -12,6 +12,7 @@ use crate::format::task::{
     ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, MountedFile, ProxyChoice, Task,
     Work,
 };
+use crate::ident::ByteRate;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, KeyToPath, SecretVolumeSource, Volume};
 
@@ -41,7 +42,7 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
                     }),
                     ca_bundle: ca_file(&wanted.hub),
                     proxy: proxy(wanted.hub.proxy.as_ref()),
-                    limit_bytes_per_second: None,
+                    limit_bytes_per_second: wanted.hub.limit.map(ByteRate::bytes_per_second),
                 },
                 files: files.clone(),
                 requested_by: wanted.requested_by.clone(),

@@ -39,6 +39,7 @@ fn the_job_of_an_entry_with_everything() {
             token_secret_ref: Some(SecretKeyRef { name: "hub".into(), key: "tok".into() }),
             ca_bundle_ref: Some(CaBundleRef { kind: CaBundleKind::ConfigMap, name: "ca".into(), key: "pem".into() }),
             proxy: Some(ProxySpec { https: Some("http://proxy:3128".into()), ..ProxySpec::default() }),
+            limit_bytes_per_second: Some("50M".into()),
         },
     );
     connection.metadata.namespace = Some("team-a".into());

@@ -9,7 +9,7 @@ use crate::api::storage::{StorageSpec, VolumeClaimTemplate};
 use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, annotation};
 use crate::controller::config::Config;
 use crate::format::task::{FileChoice, Weights};
-use crate::ident::{Endpoint, ModelKey, ModelRef, Reason, RelPath, Sha256, hex};
+use crate::ident::{ByteRate, Endpoint, ModelKey, ModelRef, Reason, RelPath, Sha256, hex};
 use serde::Serialize;
 use sha2::Digest;
 
@@ -95,6 +95,9 @@ pub struct HubView {
     pub ca: Option<CaSource>,
     /// The proxies.
     pub proxy: Option<ProxySpec>,
+    /// How fast one download may be. Another rate mends nothing.
+    #[serde(skip)]
+    pub limit: Option<ByteRate>,
 }
 
 impl HubView {
@@ -269,6 +272,10 @@ pub(super) fn hub_view(sight: &ConnectionSight, config: &Config) -> Result<HubVi
             .map_err(|error| Why::new(Reason::ConnectionNotFound, format!("the HubConnection's {error}")))?,
         None => config.endpoint.clone(),
     };
+    let limit = connection.and_then(|spec| spec.limit_bytes_per_second.as_deref()).map(str::parse).transpose();
+    let limit = limit.map_err(|error| {
+        Why::new(Reason::ConnectionNotFound, format!("the HubConnection's limitBytesPerSecond: {error}"))
+    })?;
     let same_hub = endpoint == config.endpoint;
     let token = connection.and_then(|spec| spec.token_secret_ref.clone());
     let ca = connection.and_then(|spec| spec.ca_bundle_ref.clone()).map(CaSource::Object);
@@ -276,6 +283,7 @@ pub(super) fn hub_view(sight: &ConnectionSight, config: &Config) -> Result<HubVi
         token: token.or_else(|| config.token_secret.clone().filter(|_| same_hub)),
         ca: ca.or_else(|| config.ca_bundle.clone().map(CaSource::Operator)),
         proxy: connection.and_then(|spec| spec.proxy.clone()).or_else(|| config.proxy.clone()),
+        limit,
         endpoint,
     })
 }

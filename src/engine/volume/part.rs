@@ -93,3 +93,25 @@ impl Part {
         self.wrap("sync", self.file.sync_all())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_files_have_their_room_at_once_where_the_file_system_can_do_that() {
+        const SIZE: u64 = 8 * 1024 * 1024;
+        let part = |size| {
+            let part = Part::new(tempfile::tempfile().unwrap(), PathBuf::from("part"));
+            part.reserve(size).unwrap();
+            assert_eq!(part.file.metadata().unwrap().len(), size);
+            part
+        };
+        let probe = tempfile::tempfile().unwrap();
+        let can = rustix::fs::fallocate(&probe, FallocateFlags::empty(), 0, SIZE).is_ok();
+        let large = part(SIZE);
+        assert_eq!(large.room(SIZE) == 0, can && !large.is_in_memory());
+        // Small ones take it as they are written.
+        assert_eq!(part(PREALLOCATED_MIN_BYTES - 1).room(4096), 4096);
+    }
+}
