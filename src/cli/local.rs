@@ -92,7 +92,7 @@ pub(super) fn interrupted() -> Failed {
 }
 
 fn text(volume: &Path, finished: &Finished) -> String {
-    let Done { path, commit, manifest, bytes_fetched } = &finished.done;
+    let Done { path, commit, manifest, bytes_fetched, .. } = &finished.done;
     let (Some(path), Some(commit), Some(manifest)) = (path, commit, manifest) else { return "removed".to_owned() };
     let fetched = if *bytes_fetched == 0 {
         "nothing was fetched".to_owned()

@@ -161,7 +161,7 @@ impl Observed {
             self = self.says(line.say);
         }
         let path = "cache/entries/org_2fmodel/model".parse().unwrap();
-        let done = Done { path: Some(path), commit: COMMIT.parse().ok(), manifest: Some(manifest), bytes_fetched: 0 };
+        let done = Done { path: Some(path), commit: COMMIT.parse().ok(), manifest: Some(manifest), ..Done::default() };
         self.says(Say::Done(done)).ended(0)
     }
 

@@ -117,7 +117,7 @@ async fn done_before(
             path: entry::published_path(&task, &name),
             commit: Some(entry.commit),
             manifest: Some(entry.sums.manifest(bytes)),
-            bytes_fetched: 0,
+            ..Done::default()
         };
         Ok(Some(Finished { done, metadata: Some(entry.metadata) }))
     })
@@ -296,6 +296,7 @@ fn conclude(
         commit: Some(plan.commit),
         manifest: Some(sums.manifest(plan.bytes)),
         bytes_fetched: ready.progress.bytes_fetched(),
+        ..Done::default()
     };
     Ok(Finished { done, metadata: Some(metadata.clone()) })
 }

@@ -79,6 +79,7 @@ pub struct Finished {
 pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> Result<Finished, EngineError> {
     match &task.work {
         Work::Download(download) => download::run(task, download, settings, progress).await,
+        Work::Import(_) | Work::Export(_) => Err(EngineError::Crashed),
         Work::Delete(delete) => delete::run(task, delete).await,
     }
 }

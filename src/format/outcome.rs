@@ -68,7 +68,7 @@ pub struct Progress {
 }
 
 /// A task that was done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Done {
     /// The model's folder below the volume's root, `subPath` included; absent after a deletion.
@@ -83,6 +83,22 @@ pub struct Done {
     /// Bytes that came over the network in this attempt.
     #[serde(default)]
     pub bytes_fetched: u64,
+    /// The archive that was written by an export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Archive>,
+    /// Why the published bytes are not proved, where they are not: an archive without `SHA256SUMS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<String>,
+}
+
+/// An archive that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Archive {
+    /// SHA-256 of all its bytes.
+    pub sha256: Sha256,
+    /// How many they are.
+    pub size_bytes: u64,
 }
 
 /// The published files in three numbers.

@@ -135,6 +135,8 @@ fn hub_volumes(observed: &Observed, hub: &HubView) -> Vec<Mount> {
 fn job(observed: &Observed, task: &Task, claim_name: &str, settings: &JobSettings, mounts: Vec<Mount>) -> Job {
     let repo = match &task.work {
         Work::Download(download) => download.model.repo.as_str(),
+        Work::Import(import) => import.expected.as_ref().map_or("*", |expected| expected.repo.as_str()),
+        Work::Export(export) => export.model.repo.as_str(),
         Work::Delete(delete) => delete.model.repo.as_str(),
     };
     let kind = if matches!(task.work, Work::Delete(_)) { "delete" } else { "transfer" };

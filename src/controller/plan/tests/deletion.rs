@@ -23,7 +23,7 @@ fn files_in_a_shared_claim_are_removed_by_a_job() {
     assert_eq!((kinds(&plan), plan.status.phase), (vec!["CreateJob"], Some(Phase::Deleting)));
     let (plan, world) = round(world.running());
     assert_eq!(kinds(&plan), [""; 0]);
-    let done = crate::format::outcome::Done { path: None, commit: None, manifest: None, bytes_fetched: 0 };
+    let done = crate::format::outcome::Done::default();
     let (plan, _) = round(world.says(crate::format::outcome::Say::Done(done)).ended(0));
     assert_eq!(kinds(&plan), ["RemoveFinalizer"]);
 }
