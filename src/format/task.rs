@@ -23,7 +23,6 @@ pub struct Task {
 }
 
 /// What a task does.
-#[expect(clippy::large_enum_variant, reason = "a process has one task")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Work {
