@@ -27,19 +27,26 @@ pub(super) fn interval() -> Duration {
 /// Tells a person.
 pub(super) fn show(report: &Report) {
     let Report { bytes_done, bytes_total, files_done, files_total, bytes_per_second } = *report;
+    if bytes_total == 0 && bytes_done > 0 {
+        // What comes through a pipe says nothing of its end.
+        return show_line(&format!("{} read  {}/s", bytes(bytes_done), bytes(bytes_per_second)));
+    }
     let percent = if bytes_total == 0 { 100 } else { u128::from(bytes_done) * 100 / u128::from(bytes_total) };
-    let mut err = std::io::stderr().lock();
-    let bar = if err.is_terminal() { bar(percent) } else { String::new() };
-    let mut text = format!(
-        "{bar}{percent:>3} %  {} of {}  {files_done}/{files_total} files  {}/s",
-        bytes(bytes_done),
-        bytes(bytes_total),
-        bytes(bytes_per_second)
-    );
-    if let Some(left) = (bytes_total - bytes_done).checked_div(bytes_per_second) {
+    let bar = if std::io::stderr().is_terminal() { bar(percent) } else { String::new() };
+    let mut text = format!("{bar}{percent:>3} %  {} of {}", bytes(bytes_done), bytes(bytes_total));
+    if files_total > 0 {
         // Writing into a string cannot fail.
+        let _ = write!(text, "  {files_done}/{files_total} files");
+    }
+    let _ = write!(text, "  {}/s", bytes(bytes_per_second));
+    if let Some(left) = bytes_total.saturating_sub(bytes_done).checked_div(bytes_per_second) {
         let _ = write!(text, "  {left} s left");
     }
+    show_line(&text);
+}
+
+fn show_line(text: &str) {
+    let mut err = std::io::stderr().lock();
     // On a terminal the line is written over itself, and cleared to its end.
     let _ = if err.is_terminal() { write!(err, "\r{text}\x1b[K") } else { writeln!(err, "{text}") };
 }

@@ -80,7 +80,8 @@ impl Progress {
         let bytes_total = self.bytes_total.load(Ordering::Relaxed);
         let files_total = self.files_total.load(Ordering::Relaxed);
         Report {
-            bytes_done: self.bytes_done.load(Ordering::Relaxed).min(bytes_total),
+            // What has no known end has no limit.
+            bytes_done: self.bytes_done.load(Ordering::Relaxed).min(if bytes_total == 0 { u64::MAX } else { bytes_total }),
             bytes_total,
             files_done: self.files_done.load(Ordering::Relaxed).min(files_total),
             files_total,

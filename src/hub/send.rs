@@ -89,7 +89,7 @@ impl Hub {
 }
 
 /// Where an answer redirects to; nothing if it is no redirect.
-fn redirect(response: &Response, url: &Url) -> Option<Result<Url, String>> {
+pub(super) fn redirect(response: &Response, url: &Url) -> Option<Result<Url, String>> {
     let follow = [
         StatusCode::MOVED_PERMANENTLY,
         StatusCode::FOUND,

@@ -20,7 +20,7 @@ pub use error::ArchiveError;
 pub use limits::Budget;
 pub use links::{Link, resolve};
 pub use reader::{Input, Reader};
-pub use structure::{Contents, Place, Told, is_pointer};
+pub use structure::{Contents, Place, Told, is_left_out, is_pointer};
 
 /// One member of an archive, as its header has it: nobody has looked yet whether its name is safe.
 #[derive(Debug, Clone, PartialEq, Eq)]

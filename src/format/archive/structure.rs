@@ -245,7 +245,7 @@ fn structure(why: &str) -> ArchiveError {
 }
 
 /// What belongs to a tool and not to the model, wherever it is.
-fn is_left_out(path: &RelPath) -> bool {
+pub fn is_left_out(path: &RelPath) -> bool {
     let mut before = "";
     path.as_str().split('/').any(|name| {
         let is_hub_state = before == ".cache" && name == "huggingface";
