@@ -121,7 +121,7 @@ fn os_user() -> String {
 }
 
 /// The token that Hugging Face's own tools would use.
-fn implicit_login(explicit: bool) -> Result<Option<Login>, EngineError> {
+pub(super) fn implicit_login(explicit: bool) -> Result<Option<Login>, EngineError> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     if explicit || set("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| value != "0") {
         return Ok(None);

@@ -94,7 +94,7 @@ pub(super) fn interrupted() -> Failed {
 }
 
 fn text(volume: &Path, finished: &Finished) -> String {
-    let Done { path, commit, manifest, bytes_fetched, .. } = &finished.done;
+    let Done { path, commit, manifest, bytes_fetched, unverified, .. } = &finished.done;
     let (Some(path), Some(commit), Some(manifest)) = (path, commit, manifest) else { return "removed".to_owned() };
     let fetched = if *bytes_fetched == 0 {
         "nothing was fetched".to_owned()
@@ -102,15 +102,19 @@ fn text(volume: &Path, finished: &Finished) -> String {
         format!("{} fetched", progress::bytes(*bytes_fetched))
     };
     let path = volume.join(path.as_path());
+    let verified = match unverified {
+        None => "verified".to_owned(),
+        Some(why) => format!("not verified: {why}"),
+    };
     format!(
-        "{}\ncommit {commit}, {} files, {}, verified ({fetched})",
+        "{}\ncommit {commit}, {} files, {}, {verified} ({fetched})",
         path.display(),
         manifest.files,
         progress::bytes(manifest.bytes)
     )
 }
 
-fn json(say: &Say, metadata: Option<Value>) -> String {
+pub(super) fn json(say: &Say, metadata: Option<Value>) -> String {
     let mut value = serde_json::json!(say);
     if let (Some(fields), Some(metadata)) = (value.as_object_mut(), metadata) {
         fields.insert("metadata".to_owned(), metadata);

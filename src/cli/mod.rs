@@ -9,6 +9,8 @@ mod controller;
 mod crds;
 mod delete;
 mod download;
+mod import;
+mod inspect;
 mod lines;
 mod local;
 mod progress;
@@ -36,6 +38,10 @@ pub struct Cli {
 enum Command {
     /// Download a model from a Hub into a volume, verified
     Download(download::Args),
+    /// Publish the model that an archive holds in a volume, verified
+    Import(import::Args),
+    /// Tell what is in an archive, and whether it would be imported
+    Inspect(inspect::Args),
     /// Remove a model from a volume
     Delete(delete::Args),
     /// Read everything on a volume again, and compare it with what was verified when it was published
@@ -66,6 +72,8 @@ pub fn run(cli: Cli) -> u8 {
     };
     let code = match cli.command {
         Command::Download(args) => runtime.block_on(download::run(args)),
+        Command::Import(args) => runtime.block_on(import::run(args)),
+        Command::Inspect(args) => runtime.block_on(inspect::run(args)),
         Command::Delete(args) => runtime.block_on(delete::run(args)),
         Command::Verify(args) => runtime.block_on(verify::run(args)),
         Command::Worker(args) => runtime.block_on(worker::run(args)),
@@ -91,7 +99,12 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
         Command::Controller(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
         #[cfg(feature = "operator")]
         Command::Serve(_) | Command::Crds(_) => many_threads(),
-        Command::Download(_) | Command::Delete(_) | Command::Verify(_) | Command::Worker(_) => many_threads(),
+        Command::Download(_)
+        | Command::Import(_)
+        | Command::Inspect(_)
+        | Command::Delete(_)
+        | Command::Verify(_)
+        | Command::Worker(_) => many_threads(),
     }
 }
 

@@ -29,7 +29,8 @@ pub(super) fn show(report: &Report) {
     let mut err = std::io::stderr().lock();
     // On a terminal the line is written over itself, and cleared to its end.
     let _ = if err.is_terminal() {
-        write!(err, "\r{}{}\x1b[K", bar(percent(report)), line(report))
+        let bar = if report.bytes_total == 0 { String::new() } else { bar(percent(report)) };
+        write!(err, "\r{bar}{}\x1b[K", line(report))
     } else {
         writeln!(err, "{}", line(report))
     };
@@ -44,16 +45,19 @@ fn percent(report: &Report) -> u64 {
 /// ` 42 %  38.4 MB of 91.6 MB  3/17 files  20.1 MB/s  2 s left`
 fn line(report: &Report) -> String {
     let Report { bytes_done, bytes_total, files_done, files_total, bytes_per_second } = *report;
-    let mut text = format!(
-        "{:>3} %  {} of {}  {files_done}/{files_total} files  {}/s",
-        percent(report),
-        bytes(bytes_done),
-        bytes(bytes_total),
-        bytes(bytes_per_second)
-    );
+    let rate = bytes(bytes_per_second);
+    if bytes_total == 0 && bytes_done > 0 {
+        // What comes through a pipe says nothing of its end.
+        return format!("{} read  {rate}/s", bytes(bytes_done));
+    }
+    let mut text = format!("{:>3} %  {} of {}", percent(report), bytes(bytes_done), bytes(bytes_total));
+    // Writing into a string cannot fail.
+    if files_total > 0 {
+        let _ = write!(text, "  {files_done}/{files_total} files");
+    }
+    let _ = write!(text, "  {rate}/s");
     let left = bytes_total.saturating_sub(bytes_done);
     if let Some(seconds) = left.checked_div(bytes_per_second).filter(|_| left > 0) {
-        // Writing into a string cannot fail.
         let _ = write!(text, "  {} left", time(seconds));
     }
     text

@@ -1,9 +1,10 @@
 //! Why a task was not done.
 
+use super::import::ImportError;
 use super::plan::PlanError;
 use super::select::SelectError;
 use super::volume::VolumeError;
-use crate::hub::{AccessError, HubError};
+use crate::hub::{AccessError, HubError, RemoteError};
 use crate::ident::Reason;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,12 @@ pub enum EngineError {
     /// The Hub did not give what it was asked for.
     #[error(transparent)]
     Hub(HubError),
+    /// An archive's server did not give what it was asked for.
+    #[error(transparent)]
+    Remote(RemoteError),
+    /// The archive, or what is in it.
+    #[error(transparent)]
+    Import(ImportError),
     /// The choice of files leaves nothing.
     #[error(transparent)]
     Select(SelectError),
@@ -91,6 +98,8 @@ impl EngineError {
         match self {
             Self::Access(error) => error.reason(),
             Self::Hub(error) => error.reason(),
+            Self::Remote(error) => error.reason(),
+            Self::Import(error) => error.reason(),
             Self::Select(error) => error.reason(),
             Self::Plan(error) => error.reason(),
             Self::Volume(error) => error.reason(),
@@ -105,6 +114,7 @@ impl EngineError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Hub(error) => error.retry_after(),
+            Self::Remote(error) => error.retry_after(),
             _ => None,
         }
     }

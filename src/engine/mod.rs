@@ -4,6 +4,7 @@
 //! `journal`, `schedule`, `pace`) decide, `volume` is the one place that writes to a volume, and `download` and `delete` put
 //! them together. It must not know Kubernetes, the command line, standard output or the environment.
 
+mod before;
 mod connection;
 pub mod delete;
 mod disk;
@@ -13,6 +14,7 @@ mod entry;
 mod error;
 mod fetch;
 mod hash;
+pub mod import;
 pub mod journal;
 mod pace;
 pub mod plan;
@@ -79,7 +81,8 @@ pub struct Finished {
 pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> Result<Finished, EngineError> {
     match &task.work {
         Work::Download(download) => download::run(task, download, settings, progress).await,
-        Work::Import(_) | Work::Export(_) => Err(EngineError::Crashed),
+        Work::Import(import) => import::run(task, import, settings, progress).await,
+        Work::Export(_) => Err(EngineError::Crashed),
         Work::Delete(delete) => delete::run(task, delete).await,
     }
 }

@@ -81,7 +81,9 @@ impl Progress {
     pub fn report(&self, bytes_per_second: u64) -> Report {
         let bytes_total = self.bytes_total.load(Ordering::Relaxed);
         let files_total = self.files_total.load(Ordering::Relaxed);
-        let bytes_done = self.bytes_done.load(Ordering::Relaxed).min(bytes_total);
+        // What has no known end has no limit.
+        let most = if bytes_total == 0 { u64::MAX } else { bytes_total };
+        let bytes_done = self.bytes_done.load(Ordering::Relaxed).min(most);
         Report {
             bytes_done: self.reported.fetch_max(bytes_done, Ordering::Relaxed).max(bytes_done),
             bytes_total,

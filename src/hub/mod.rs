@@ -11,6 +11,7 @@ pub mod headers;
 mod language;
 mod listing;
 mod refusal;
+mod remote;
 mod retry;
 mod send;
 
@@ -19,6 +20,7 @@ pub use api::ModelInfo;
 pub use body::{Body, Place};
 pub use error::HubError;
 pub use listing::{Listed, Page};
+pub use remote::{Remote, RemoteBody, RemoteError};
 pub use retry::{Attempts, Retry};
 
 use crate::format::task::HubAccess;

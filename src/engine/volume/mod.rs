@@ -39,6 +39,16 @@ fn unique() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
+/// A file without a name, for what must be kept while something is only looked at.
+pub fn scratch() -> Result<Part, VolumeError> {
+    let folder = std::env::temp_dir();
+    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    match rustix::fs::open(&folder, flags, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR) {
+        Ok(fd) => Ok(Part::new(fd.into(), folder)),
+        Err(errno) => Err(VolumeError::new("make a temporary file in", &folder, errno.into())),
+    }
+}
+
 impl Volume {
     /// Opens a volume's root and the cache's root in it, which is made where it is missing: the kubelet would make it as root.
     pub fn open(path: &Path, sub_path: Option<&RelPath>) -> Result<Self, VolumeError> {

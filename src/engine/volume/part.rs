@@ -64,6 +64,17 @@ impl Part {
         size.saturating_sub(taken)
     }
 
+    /// Copies a whole file into this one, in the kernel where that can, and makes it durable.
+    pub(super) fn fill(&self, from: &mut File) -> Result<(), VolumeError> {
+        self.wrap("write", io::copy(from, &mut &self.file).map(|_| ()))?;
+        self.sync()
+    }
+
+    /// A handle of its own for reading from the beginning on.
+    pub fn reader(&self) -> Result<File, VolumeError> {
+        self.wrap("open", self.file.try_clone())
+    }
+
     /// Writes bytes at a place.
     pub fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), VolumeError> {
         self.wrap("write", self.file.write_all_at(bytes, at))
