@@ -11,6 +11,7 @@ pub mod download;
 mod durable;
 mod entry;
 mod error;
+pub mod export;
 mod fetch;
 mod hash;
 pub mod journal;
@@ -79,7 +80,8 @@ pub struct Finished {
 pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> Result<Finished, EngineError> {
     match &task.work {
         Work::Download(download) => download::run(task, download, settings, progress).await,
-        Work::Import(_) | Work::Export(_) => Err(EngineError::Crashed),
+        Work::Import(_) => Err(EngineError::Crashed),
+        Work::Export(export) => export::run(task, export, settings, progress).await,
         Work::Delete(delete) => delete::run(task, delete).await,
     }
 }

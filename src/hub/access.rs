@@ -9,7 +9,7 @@ use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Url, redirect}
 use std::io::{self, Read};
 
 /// The longest token file and CA bundle that are read, in bytes.
-const TOKEN_MAX_BYTES: u64 = 64 * 1024;
+pub(super) const TOKEN_MAX_BYTES: u64 = 64 * 1024;
 const CA_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Why no request can be made at all.
@@ -191,7 +191,7 @@ fn certificates(file: &MountedFile) -> Result<Vec<Certificate>, AccessError> {
     if certificates.is_empty() { Err(invalid("holds no certificate")) } else { Ok(certificates) }
 }
 
-fn read(file: &MountedFile, max_bytes: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read(file: &MountedFile, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(&file.path)?.take(max_bytes + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {

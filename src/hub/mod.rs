@@ -13,6 +13,7 @@ mod listing;
 mod refusal;
 mod retry;
 mod send;
+mod upload;
 
 pub use access::{AccessError, install_crypto};
 pub use api::ModelInfo;
@@ -20,6 +21,7 @@ pub use body::{Body, Place};
 pub use error::HubError;
 pub use listing::{Listed, Page};
 pub use retry::{Attempts, Retry};
+pub use upload::{Answer, Store, UploadError};
 
 use crate::format::task::HubAccess;
 use crate::ident::Endpoint;

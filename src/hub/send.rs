@@ -9,7 +9,7 @@ use std::ops::Range;
 use tokio::time::{Instant, timeout};
 
 /// The most redirects that are followed.
-const REDIRECTS_MAX: usize = 20;
+pub(super) const REDIRECTS_MAX: usize = 20;
 
 /// An address's host and port, for messages: the rest may be signed.
 pub(super) fn host_of(url: &Url) -> String {
@@ -89,7 +89,7 @@ impl Hub {
 }
 
 /// Where an answer redirects to; nothing if it is no redirect.
-fn redirect(response: &Response, url: &Url) -> Option<Result<Url, String>> {
+pub(super) fn redirect(response: &Response, url: &Url) -> Option<Result<Url, String>> {
     let follow = [
         StatusCode::MOVED_PERMANENTLY,
         StatusCode::FOUND,
