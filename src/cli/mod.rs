@@ -9,6 +9,7 @@ mod controller;
 mod crds;
 mod delete;
 mod download;
+mod export;
 mod import;
 mod inspect;
 mod lines;
@@ -20,11 +21,14 @@ mod verify;
 mod worker;
 
 use clap::{Parser, Subcommand};
+use std::time::Duration;
 
 /// The exit code of bad usage, as clap has it too.
 const BAD_USAGE: u8 = 2;
 /// The most threads that wait for the network. Hashing and disks have threads of their own.
 const THREADS_MAX: usize = 8;
+/// How long the end of the process waits for what its threads still do.
+const TIDY_UP: Duration = Duration::from_millis(500);
 
 /// Keeps verified Hugging Face models in persistent volumes.
 #[derive(Debug, Parser)]
@@ -42,6 +46,8 @@ enum Command {
     Import(import::Args),
     /// Tell what is in an archive, and whether it would be imported
     Inspect(inspect::Args),
+    /// Write a model from a volume into an archive
+    Export(export::Args),
     /// Remove a model from a volume
     Delete(delete::Args),
     /// Read everything on a volume again, and compare it with what was verified when it was published
@@ -74,6 +80,7 @@ pub fn run(cli: Cli) -> u8 {
         Command::Download(args) => runtime.block_on(download::run(args)),
         Command::Import(args) => runtime.block_on(import::run(args)),
         Command::Inspect(args) => runtime.block_on(inspect::run(args)),
+        Command::Export(args) => runtime.block_on(export::run(args)),
         Command::Delete(args) => runtime.block_on(delete::run(args)),
         Command::Verify(args) => runtime.block_on(verify::run(args)),
         Command::Worker(args) => runtime.block_on(worker::run(args)),
@@ -87,8 +94,8 @@ pub fn run(cli: Cli) -> u8 {
         #[cfg(feature = "operator")]
         Command::Crds(args) => code_of(crds::run(&args)),
     };
-    // A thread that still waits for a slow disk must not keep a process that has its answer.
-    runtime.shutdown_background();
+    // A thread that is told to stop may tidy up; one that waits for a slow disk must not keep a process that has its answer.
+    runtime.shutdown_timeout(TIDY_UP);
     code
 }
 
@@ -101,6 +108,7 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
         Command::Serve(_) | Command::Crds(_) => many_threads(),
         Command::Download(_)
         | Command::Import(_)
+        | Command::Export(_)
         | Command::Inspect(_)
         | Command::Delete(_)
         | Command::Verify(_)

@@ -1,5 +1,6 @@
 //! Why a task was not done.
 
+use super::export::ExportError;
 use super::import::ImportError;
 use super::plan::PlanError;
 use super::select::SelectError;
@@ -33,6 +34,9 @@ pub enum EngineError {
     /// The volume.
     #[error(transparent)]
     Volume(VolumeError),
+    /// An archive was not written.
+    #[error(transparent)]
+    Export(ExportError),
     /// Bytes arrived that are not the promised ones, twice.
     #[error(
         "the file {path} of {repo} arrived with other bytes than {endpoint} promises, twice: expected {expected}, got {got}: have the repo or the mirror repaired, then retry"
@@ -103,6 +107,7 @@ impl EngineError {
             Self::Select(error) => error.reason(),
             Self::Plan(error) => error.reason(),
             Self::Volume(error) => error.reason(),
+            Self::Export(error) => error.reason(),
             Self::Checksum { .. } => Reason::ChecksumMismatch,
             Self::Conflict { .. } | Self::Damaged { .. } => Reason::Conflict,
             Self::NotOnVolume { .. } | Self::NoCache { .. } => Reason::FileNotFound,
@@ -115,6 +120,7 @@ impl EngineError {
         match self {
             Self::Hub(error) => error.retry_after(),
             Self::Remote(error) => error.retry_after(),
+            Self::Export(error) => error.retry_after(),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ pub mod download;
 mod durable;
 mod entry;
 mod error;
+pub mod export;
 mod fetch;
 mod hash;
 pub mod import;
@@ -82,7 +83,7 @@ pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> 
     match &task.work {
         Work::Download(download) => download::run(task, download, settings, progress).await,
         Work::Import(import) => import::run(task, import, settings, progress).await,
-        Work::Export(_) => Err(EngineError::Crashed),
+        Work::Export(export) => export::run(task, export, settings, progress).await,
         Work::Delete(delete) => delete::run(task, delete).await,
     }
 }

@@ -62,6 +62,12 @@ impl Progress {
         self.bytes_done.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// All that was done has to be done once more.
+    pub fn begin_again(&self) {
+        self.bytes_done.store(0, Ordering::Relaxed);
+        self.files_done.store(0, Ordering::Relaxed);
+    }
+
     /// A file is complete and verified.
     pub fn file_done(&self) {
         self.files_done.fetch_add(1, Ordering::Relaxed);

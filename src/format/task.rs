@@ -139,6 +139,21 @@ pub enum ArchiveFormat {
     Zip,
 }
 
+impl ArchiveFormat {
+    /// What a file's name says of its format.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let name = name.to_lowercase();
+        let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
+        match () {
+            () if ends(&[".tar"]) => Some(Self::Tar),
+            () if ends(&[".tar.gz", ".tgz"]) => Some(Self::TarGz),
+            () if ends(&[".tar.zst", ".tzst"]) => Some(Self::TarZst),
+            () if ends(&[".zip"]) => Some(Self::Zip),
+            () => None,
+        }
+    }
+}
+
 /// When and by whom a model was used last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -273,6 +288,21 @@ mod tests {
         };
         let text = serde_json::to_string(&task).unwrap();
         assert_eq!(serde_json::from_str::<Task>(&text).unwrap(), task);
+    }
+
+    #[test]
+    fn a_name_says_its_format() {
+        for (name, format) in [
+            ("a.tar", Some(ArchiveFormat::Tar)),
+            ("a.TAR.gz", Some(ArchiveFormat::TarGz)),
+            ("a.tgz", Some(ArchiveFormat::TarGz)),
+            ("a.tar.zst", Some(ArchiveFormat::TarZst)),
+            ("a.zip", Some(ArchiveFormat::Zip)),
+            ("a.zst", None),
+            ("tar", None),
+        ] {
+            assert_eq!(ArchiveFormat::of_name(name), format, "{name}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod refusal;
 mod remote;
 mod retry;
 mod send;
+mod upload;
 
 pub use access::{AccessError, install_crypto};
 pub use api::ModelInfo;
@@ -22,6 +23,7 @@ pub use error::HubError;
 pub use listing::{Listed, Page};
 pub use remote::{Remote, RemoteBody, RemoteError};
 pub use retry::{Attempts, Retry};
+pub use upload::{Answer, Store, UploadError};
 
 use crate::format::task::HubAccess;
 use crate::ident::Endpoint;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use tokio::time::{Instant, timeout};
 
 /// The most redirects that are followed.
-const REDIRECTS_MAX: usize = 20;
+pub(super) const REDIRECTS_MAX: usize = 20;
 
 /// An address's host and port, for messages: the rest may be signed.
 pub(super) fn host_of(url: &Url) -> String {

@@ -3,12 +3,14 @@
 //! Everything goes through [`Dir`], which never follows a link below the cache's root: what somebody planted on a shared
 //! volume is at worst an error. What fails is sorted in one function, in `fault`. Nothing here knows the Hub.
 
+mod archive;
 mod dir;
 mod fault;
 mod part;
 mod probe;
 mod staging;
 
+pub use archive::{ArchiveFile, Standing};
 pub use dir::{Dir, Kind};
 pub use fault::VolumeError;
 pub use part::Part;

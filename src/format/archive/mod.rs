@@ -13,6 +13,7 @@ mod names;
 mod reader;
 mod structure;
 mod tar;
+pub mod write;
 mod zip;
 
 pub use detect::{Container, PREFIX_BYTES, detect};
