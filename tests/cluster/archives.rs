@@ -1,0 +1,240 @@
+//! Models that come and go as one file.
+
+use crate::fakehub::{self, COMMIT, Hub, HubFile, REPO, sha256};
+use crate::harness::command;
+use crate::harness::wait::{holds, says};
+use crate::harness::{Stage, lab, shared};
+use crate::{ENTRY, chosen};
+use modelcache::api::export::ExportPhase;
+use modelcache::api::{ModelCacheExport, Phase, condition};
+use modelcache::ident::Reason;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
+
+/// No way out of the cluster, until the end of this value.
+struct AirGap;
+
+impl AirGap {
+    fn new() -> Self {
+        command::lab(&["isolate"]);
+        Self
+    }
+}
+
+impl Drop for AirGap {
+    fn drop(&mut self) {
+        command::lab(&["connect"]);
+    }
+}
+
+/// A stage without a Hub: the claims `usb`, for archives, and `models`.
+async fn offline(
+    name: &str,
+) -> (Stage, std::sync::Arc<crate::harness::volume::Volume>, std::sync::Arc<crate::harness::volume::Volume>) {
+    let nobody = fakehub::start_at(Hub::new(Vec::new()), lab::host_address()).await;
+    let mut stage = Stage::with_hub(name, nobody).await;
+    let (usb, models) = (stage.local("usb").await, stage.local("models").await);
+    (stage, usb, models)
+}
+
+fn from_archive(path: &str, over: Value) -> Value {
+    let mut spec =
+        json!({"source": {"archive": {"claimName": "usb", "path": path}}, "storage": {"claimName": "models"}});
+    for (key, value) in over.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    spec
+}
+
+async fn export(stage: &Stage, name: &str, format: &str, destination: Value) -> ModelCacheExport {
+    let spec = json!({"entryRef": {"name": "tiny"}, "format": format, "destination": destination});
+    let object = json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheExport",
+        "metadata": {"name": name}, "spec": spec});
+    stage.create::<ModelCacheExport>(object).await;
+    let ended = |export: &ModelCacheExport| {
+        let phase = export.status.as_ref().and_then(|status| status.phase);
+        matches!(phase, Some(ExportPhase::Complete | ExportPhase::Failed))
+    };
+    let export = stage.until_is(name, "ended", ended).await;
+    let status = export.status.as_ref().unwrap();
+    assert_eq!(status.phase, Some(ExportPhase::Complete), "{status:?}");
+    export
+}
+
+#[tokio::test]
+async fn a_model_crosses_an_air_gap_as_one_file() {
+    let mut online = Stage::new("online").await;
+    online.local("models").await;
+    let outbox = online.local("outbox").await;
+    // The worker that writes an archive needs a folder that it may write to, as for a model.
+    online.entry("tiny", shared("models", json!({}))).await;
+    // It waits until the entry is there.
+    let place = json!({"claimName": "outbox", "path": "tiny.tar.zst"});
+    let written = export(&online, "send", "TarZst", place).await;
+    let archive = written.status.as_ref().unwrap().archive.clone().unwrap();
+    let bytes = std::fs::read(outbox.folder.join("tiny.tar.zst")).unwrap();
+    assert_eq!((archive.sha256.clone(), archive.size_bytes), (sha256(&bytes), i64::try_from(bytes.len()).unwrap()));
+    assert_eq!(archive.location, "tiny.tar.zst in claim outbox");
+    assert!(!online.kubectl(&["get", "mcx", "send"]).contains("<none>"));
+    assert_eq!(std::fs::read_dir(&outbox.folder).unwrap().count(), 1, "nothing is left beside the archive");
+
+    let _gap = AirGap::new();
+    let (stage, usb, models) = offline("isolated").await;
+    std::fs::copy(outbox.folder.join("tiny.tar.zst"), usb.folder.join("tiny.tar.zst")).unwrap();
+    let mut spec = from_archive("tiny.tar.zst", json!({}));
+    spec["source"]["archive"]["sha256"] = archive.sha256.clone().into();
+    stage.entry("tiny", spec).await;
+    let entry = stage.until_ready("tiny").await;
+    let status = entry.status.as_ref().unwrap();
+    models.assert_holds(&entry, &chosen());
+    assert!(holds(status, condition::VERIFIED), "{:?}", status.conditions);
+    assert_eq!((status.commit.as_deref(), status.endpoint.as_deref()), (Some(COMMIT), None));
+    let original = online.until_phase("tiny", Phase::Ready).await.status.unwrap().metadata.unwrap();
+    assert_eq!(status.metadata.as_ref(), Some(&original), "dates and users come along");
+    let row = stage.kubectl(&["get", "mce", "tiny", "-o", "wide"]);
+    assert!(row.contains(REPO) && row.contains("tiny.tar.zst in claim usb"), "{row}");
+
+    let mount = |name: &str| json!({"name": "models", "mountPath": format!("/entry/{name}"), "readOnly": true, "subPath": format!("entries/{ENTRY}/{name}")});
+    let said = stage.read(json!([mount("model"), mount("SHA256SUMS")]), "cd /entry && sha256sum -c SHA256SUMS").await;
+    assert_eq!(said.matches(": OK").count(), chosen().len(), "{said}");
+
+    // The model's name was learned from the archive, and is what goes with the entry.
+    stage.delete("tiny").await;
+    models.assert_nothing_published();
+}
+
+/// What the seed's documentation says to make by hand: a clone of the model's repo beside its metadata.
+fn make_by_hand(folder: &Path, files: &[HubFile]) {
+    let root = folder.join("work/my model");
+    for file in files {
+        let path = root.join("model").join(&file.path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, &file.bytes).unwrap();
+    }
+    std::fs::create_dir_all(root.join("model/.git/objects")).unwrap();
+    std::fs::write(root.join("model/.git/HEAD"), "ref: refs/heads/main\n").unwrap();
+    let metadata = json!({"commitHash": COMMIT, "modelDefinition": {"key": format!("hf@{REPO}")}, "version": 0,
+        "url": "https://hub.example/org%2Ftiny/tree/main", "downloadedBy": "ada"});
+    std::fs::write(root.join("model_metadata.json"), metadata.to_string()).unwrap();
+}
+
+fn tar(folder: &Path, name: &str) {
+    let mut tar = Command::new("tar");
+    command::run(tar.arg("-C").arg(folder.join("work")).arg("-czf").arg(folder.join(name)).arg("my model")).unwrap();
+}
+
+#[tokio::test]
+async fn an_archive_made_by_hand_is_imported_and_what_it_does_not_prove_is_said() {
+    let (stage, usb, models) = offline("by-hand").await;
+    make_by_hand(&usb.folder, &chosen());
+    tar(&usb.folder, "hand.tar.gz");
+    stage.entry("tiny", from_archive("hand.tar.gz", json!({"repo": REPO}))).await;
+    let entry = stage.until_ready("tiny").await;
+    let status = entry.status.as_ref().unwrap();
+    models.assert_holds(&entry, &chosen());
+    let (reason, message) = says(status, condition::VERIFIED);
+    assert!(reason == "NoDigests" && message.contains("SHA256SUMS"), "{reason}: {message}");
+    assert!(!holds(status, condition::VERIFIED));
+    assert_eq!(status.metadata.as_ref().unwrap()["downloadedBy"], "ada");
+
+    // The same archive again is no news; other bytes under the same name are.
+    stage.entry("again", from_archive("hand.tar.gz", json!({}))).await;
+    stage.until_says("again", Phase::Failed, Reason::DuplicateEntry, &["\"tiny\"", REPO]).await;
+    let mut files = chosen();
+    files[1].bytes = b"{\"other\": 1}\n".to_vec();
+    make_by_hand(&usb.folder, &files);
+    tar(&usb.folder, "other.tar.gz");
+    stage.entry("other", from_archive("other.tar.gz", json!({}))).await;
+    stage.until_says("other", Phase::Failed, Reason::Conflict, &["delete"]).await;
+    models.assert_holds(&stage.until_phase("tiny", Phase::Ready).await, &chosen());
+}
+
+#[tokio::test]
+async fn archives_that_are_not_what_they_should_be() {
+    let (stage, usb, models) = offline("bad-archives").await;
+    make_by_hand(&usb.folder, &chosen());
+    tar(&usb.folder, "good.tar.gz");
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n".to_vec();
+    let files = [HubFile { path: "model.safetensors".into(), bytes: pointer, lfs: false }];
+    make_by_hand(&usb.folder, &files);
+    tar(&usb.folder, "pointer.tar.gz");
+    std::fs::write(usb.folder.join("noise.tar"), [7; 4096]).unwrap();
+    let entry = async |name: &str, path: &str, over: Value| {
+        let mut spec = from_archive(path, over);
+        spec["storage"]["subPath"] = name.into();
+        stage.entry(name, spec).await;
+    };
+    entry("absent", "absent.tar", json!({})).await;
+    entry("pointer", "pointer.tar.gz", json!({})).await;
+    entry("noise", "noise.tar", json!({})).await;
+    entry("mismatch", "good.tar.gz", json!({"repo": "org/other"})).await;
+    let digest = "ab".repeat(32);
+    let sha = json!({"source": {"archive": {"claimName": "usb", "path": "good.tar.gz", "sha256": digest}}});
+    entry("digest", "good.tar.gz", sha).await;
+    stage.until_says("absent", Phase::Failed, Reason::ArchiveNotFound, &["absent.tar in claim usb"]).await;
+    stage.until_says("pointer", Phase::Failed, Reason::ArchiveInvalid, &["git lfs install", "model.safetensors"]).await;
+    stage.until_says("noise", Phase::Failed, Reason::ArchiveInvalid, &[]).await;
+    stage.until_says("mismatch", Phase::Failed, Reason::ModelMismatch, &["org/other", REPO]).await;
+    stage.until_says("digest", Phase::Failed, Reason::ChecksumMismatch, &[&digest]).await;
+    for name in ["absent", "pointer", "noise", "mismatch", "digest"] {
+        let found = crate::harness::look::files_in(&models.folder.join(name));
+        let left: Vec<_> = found.keys().filter(|path| path.as_str() != ".modelcache/layout").collect();
+        assert!(left.is_empty(), "{name}: {left:?}");
+    }
+    // A claim that comes later is waited for.
+    let mut spec = from_archive("good.tar.gz", json!({}));
+    spec["source"]["archive"]["claimName"] = "later".into();
+    stage.entry("later", spec).await;
+    stage.until_says("later", Phase::Provisioning, Reason::PVCPending, &["\"later\""]).await;
+}
+
+#[tokio::test]
+async fn every_format_comes_back_as_it_went() {
+    let mut stage = Stage::new("formats").await;
+    let models = stage.local("models").await;
+    stage.entry("tiny", shared("models", json!({}))).await;
+    let original = stage.until_ready("tiny").await.status.unwrap().manifest.unwrap();
+    for format in ["Tar", "TarGz", "TarZst", "Zip"] {
+        let name = format.to_lowercase();
+        // Into the model's own claim: a Pod cannot mount one claim twice.
+        let destination = json!({"claimName": "models", "path": format!("archives/{name}")});
+        std::fs::create_dir_all(models.folder.join("archives")).unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(models.folder.join("archives"), open).unwrap();
+        export(&stage, &name, format, destination).await;
+        let mut spec = json!({"source": {"archive": {"claimName": "models", "path": format!("archives/{name}")}}});
+        spec["storage"] = json!({"claimName": "models", "subPath": name});
+        stage.entry(&name, spec).await;
+        let entry = stage.until_ready(&name).await;
+        assert_eq!(entry.status.as_ref().unwrap().manifest.as_ref(), Some(&original), "{format}");
+        models.assert_holds(&entry, &chosen());
+    }
+}
+
+#[tokio::test]
+async fn an_export_waits_and_says_why_it_cannot() {
+    let mut stage = Stage::new("export-bad").await;
+    stage.local("models").await;
+    let small = stage.disk("small", 8).await;
+    *stage.hub().files.lock().unwrap() =
+        vec![HubFile { path: "model.safetensors".into(), bytes: fakehub::noise(9, 9_000_000), lfs: true }];
+    let object = json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheExport", "metadata": {"name": "full"},
+        "spec": {"entryRef": {"name": "tiny"}, "destination": {"claimName": "small", "path": "a.tar"}}});
+    stage.create::<ModelCacheExport>(object).await;
+    let complete = |export: &ModelCacheExport| {
+        let conditions = export.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+        let found = conditions.into_iter().find(|condition| condition.type_ == condition::COMPLETE);
+        found.map(|condition| (condition.reason, condition.message)).unwrap_or_default()
+    };
+    stage.until_is("full", "waiting", |export| complete(export).0 == "WaitsForEntry").await;
+    stage.entry("tiny", shared("models", json!({}))).await;
+    let failed =
+        stage.until_is("full", "out of space", |export| complete(export).0 == Reason::OutOfSpace.as_str()).await;
+    assert_eq!(failed.status.as_ref().unwrap().phase, Some(ExportPhase::Failed));
+    assert!(complete(&failed).1.contains("small"), "{:?}", complete(&failed));
+    let left = crate::harness::look::files_in(&small.folder);
+    assert!(left.is_empty(), "{:?}", left.keys());
+    let described = stage.kubectl(&["describe", "mcx", "full"]);
+    assert!(described.split_once("Events:").unwrap().1.contains("OutOfSpace"), "{described}");
+}
