@@ -92,12 +92,16 @@ fn the_examples_are_of_this_api() {
                     serde_json::from_value::<modelcache::api::HubConnection>(object.clone())
                         .unwrap_or_else(|e| panic!("{name}: {e}"));
                 }
+                "ModelCacheExport" => {
+                    serde_json::from_value::<modelcache::api::ModelCacheExport>(object.clone())
+                        .unwrap_or_else(|e| panic!("{name}: {e}"));
+                }
                 _ => {}
             }
             kinds.push(kind);
         }
     }
-    for kind in ["ModelCacheEntry", "HubConnection", "Pod"] {
+    for kind in ["ModelCacheEntry", "HubConnection", "ModelCacheExport", "Pod"] {
         assert!(kinds.iter().any(|other| other == kind), "no example of a {kind}");
     }
 }

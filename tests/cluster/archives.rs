@@ -104,6 +104,58 @@ async fn a_model_crosses_an_air_gap_as_one_file() {
     models.assert_nothing_published();
 }
 
+/// A command on the laptop, whose Hub is the stage's.
+fn on_laptop(stage: &Stage, folder: &Path, words: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_modelcache"));
+    let command = command.current_dir(folder).env("HF_ENDPOINT", stage.hub.endpoint()).args(words);
+    command::run(command).unwrap()
+}
+
+/// docs/AIR-GAP.md, step by step; image and chart crossed the gap when the operator was installed.
+#[tokio::test]
+async fn the_steps_of_the_guide_lead_from_a_laptop_to_a_pod() {
+    let mut stage = Stage::new("laptop").await;
+    let laptop = tempfile::tempdir().unwrap();
+    let laptop = laptop.path();
+    on_laptop(&stage, laptop, &["download", REPO, "--volume", "models"]);
+    on_laptop(&stage, laptop, &["export", REPO, "--volume", "models", "--file", "tiny.tar.zst"]);
+    let digest = command::run(Command::new("sha256sum").arg("tiny.tar.zst").current_dir(laptop)).unwrap();
+    let folder = laptop.join(format!("models/entries/{ENTRY}/model"));
+    let copy = laptop.join("clone");
+    command::run(Command::new("cp").arg("-rL").arg(&folder).arg(&copy)).unwrap();
+    on_laptop(&stage, laptop, &["pack", "clone", "--repo", REPO, "--file", "packed.tar.gz"]);
+    for archive in ["tiny.tar.zst", "packed.tar.gz"] {
+        assert!(on_laptop(&stage, laptop, &["inspect", archive]).contains(REPO), "{archive}");
+    }
+
+    let _gap = AirGap::new();
+    // From here on there is no Hub.
+    stage.hub().fault("/", usize::MAX, fakehub::answer(503, &[], "the Hub is on the other side"));
+    stage.hub().forget();
+    let (usb, models) = (stage.local("usb").await, stage.local("models").await);
+    for archive in ["tiny.tar.zst", "packed.tar.gz"] {
+        std::fs::copy(laptop.join(archive), usb.folder.join(archive)).unwrap();
+    }
+    let mut spec = from_archive("tiny.tar.zst", json!({}));
+    spec["source"]["archive"]["sha256"] = digest.split(' ').next().unwrap().into();
+    stage.entry("tiny", spec).await;
+    let entry = stage.until_ready("tiny").await;
+    models.assert_holds(&entry, &chosen());
+    let mut spec = from_archive("packed.tar.gz", json!({}));
+    spec["storage"]["subPath"] = "packed".into();
+    stage.entry("packed", spec).await;
+    models.assert_holds(&stage.until_ready("packed").await, &chosen());
+    assert!(stage.hub().seen().is_empty(), "an archive asks no Hub");
+
+    // The same mounts as the README's: a hub cache for any client.
+    let mount = |path: &str, at: &str| json!({"name": "models", "mountPath": format!("/hub/models--org--tiny/{at}"), "readOnly": true, "subPath": path});
+    let mounts =
+        json!([mount("hub/models--org--tiny/snapshots", "snapshots"), mount(&format!("views/{ENTRY}/refs"), "refs")]);
+    let script = "cd /hub/models--org--tiny && cat snapshots/$(cat refs/main)/config.json";
+    let said = stage.read(mounts, script).await;
+    assert!(said.contains("model_type"), "{said}");
+}
+
 /// What the seed's documentation says to make by hand: a clone of the model's repo beside its metadata.
 fn make_by_hand(folder: &Path, files: &[HubFile]) {
     let root = folder.join("work/my model");
