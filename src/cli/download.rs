@@ -10,7 +10,7 @@ use crate::ident::{Endpoint, ModelRef, RepoId, Revision};
 use std::path::PathBuf;
 
 /// The Hub that is meant where none is named.
-const PUBLIC_HUB: &str = "https://huggingface.co";
+pub(super) const PUBLIC_HUB: &str = "https://huggingface.co";
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
@@ -127,13 +127,13 @@ fn meant(args: Args) -> (PathBuf, Download) {
     (volume, download)
 }
 
-fn os_user() -> String {
+pub(super) fn os_user() -> String {
     let named = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
 /// The token that Hugging Face's own tools would use.
-fn implicit_login(explicit: bool) -> Result<Option<Login>, EngineError> {
+pub(super) fn implicit_login(explicit: bool) -> Result<Option<Login>, EngineError> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     if explicit || set("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| value != "0") {
         return Ok(None);

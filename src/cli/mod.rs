@@ -11,10 +11,13 @@ mod delete;
 mod download;
 mod export;
 mod lines;
+mod list;
 mod local;
+mod pack;
 mod progress;
 #[cfg(feature = "operator")]
 mod serve;
+mod usage;
 mod verify;
 mod worker;
 
@@ -42,6 +45,12 @@ enum Command {
     Download(download::Args),
     /// Write a model from a volume into an archive
     Export(export::Args),
+    /// Make an archive of a folder, such as a git clone
+    Pack(pack::Args),
+    /// List the models on a volume
+    List(list::Args),
+    /// Tell what takes a volume's room
+    Usage(usage::Args),
     /// Remove a model from a volume
     Delete(delete::Args),
     /// Read everything on a volume again, and compare it with what was verified when it was published
@@ -73,6 +82,9 @@ pub fn run(cli: Cli) -> u8 {
     let code = match cli.command {
         Command::Download(args) => runtime.block_on(download::run(args)),
         Command::Export(args) => runtime.block_on(export::run(args)),
+        Command::Pack(args) => runtime.block_on(pack::run(args)),
+        Command::List(args) => runtime.block_on(list::run(args)),
+        Command::Usage(args) => runtime.block_on(usage::run(args)),
         Command::Delete(args) => runtime.block_on(delete::run(args)),
         Command::Verify(args) => runtime.block_on(verify::run(args)),
         Command::Worker(args) => runtime.block_on(worker::run(args)),
@@ -98,9 +110,14 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
         Command::Controller(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
         #[cfg(feature = "operator")]
         Command::Serve(_) | Command::Crds(_) => many_threads(),
-        Command::Download(_) | Command::Export(_) | Command::Delete(_) | Command::Verify(_) | Command::Worker(_) => {
-            many_threads()
-        }
+        Command::Download(_)
+        | Command::Export(_)
+        | Command::Pack(_)
+        | Command::List(_)
+        | Command::Usage(_)
+        | Command::Delete(_)
+        | Command::Verify(_)
+        | Command::Worker(_) => many_threads(),
     }
 }
 
