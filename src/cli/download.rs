@@ -10,7 +10,7 @@ use crate::ident::{ByteRate, Endpoint, ModelRef, RepoId, Revision};
 use std::path::PathBuf;
 
 /// The Hub that is meant where none is named.
-const PUBLIC_HUB: &str = "https://huggingface.co";
+pub(super) const PUBLIC_HUB: &str = "https://huggingface.co";
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
@@ -115,7 +115,7 @@ fn meant(args: Args) -> (PathBuf, Download) {
     (volume, download)
 }
 
-fn os_user() -> String {
+pub(super) fn os_user() -> String {
     let named = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }

@@ -173,6 +173,16 @@ pub(super) fn print(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
+/// Rows on stdout, their columns below each other.
+pub(super) fn print_table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..COLUMNS).map(width).collect();
+    for row in rows {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        print(cells.join("  ").trim_end());
+    }
+}
+
 /// A sentence on stderr.
 pub(super) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "modelcache: {text}");

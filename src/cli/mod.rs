@@ -13,10 +13,13 @@ mod export;
 mod import;
 mod inspect;
 mod lines;
+mod list;
 mod local;
+mod pack;
 mod progress;
 #[cfg(feature = "operator")]
 mod serve;
+mod usage;
 mod verify;
 mod worker;
 
@@ -48,6 +51,12 @@ enum Command {
     Inspect(inspect::Args),
     /// Write a model from a volume into an archive
     Export(export::Args),
+    /// Make an archive of a folder, such as a git clone
+    Pack(pack::Args),
+    /// List the models on a volume
+    List(list::Args),
+    /// Tell what takes a volume's room
+    Usage(usage::Args),
     /// Remove a model from a volume
     Delete(delete::Args),
     /// Read everything on a volume again, and compare it with what was verified when it was published
@@ -81,6 +90,9 @@ pub fn run(cli: Cli) -> u8 {
         Command::Import(args) => runtime.block_on(import::run(args)),
         Command::Inspect(args) => runtime.block_on(inspect::run(args)),
         Command::Export(args) => runtime.block_on(export::run(args)),
+        Command::Pack(args) => runtime.block_on(pack::run(args)),
+        Command::List(args) => runtime.block_on(list::run(args)),
+        Command::Usage(args) => runtime.block_on(usage::run(args)),
         Command::Delete(args) => runtime.block_on(delete::run(args)),
         Command::Verify(args) => runtime.block_on(verify::run(args)),
         Command::Worker(args) => runtime.block_on(worker::run(args)),
@@ -110,6 +122,9 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
         | Command::Import(_)
         | Command::Export(_)
         | Command::Inspect(_)
+        | Command::Pack(_)
+        | Command::List(_)
+        | Command::Usage(_)
         | Command::Delete(_)
         | Command::Verify(_)
         | Command::Worker(_) => many_threads(),

@@ -8,6 +8,7 @@ use super::volume::VolumeError;
 use crate::hub::{AccessError, HubError, RemoteError};
 use crate::ident::Reason;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a task was not done. Each message names the thing, the cause and the next step.
@@ -34,6 +35,9 @@ pub enum EngineError {
     /// The volume.
     #[error(transparent)]
     Volume(VolumeError),
+    /// A file that could not be read.
+    #[error("{0}")]
+    Unreadable(#[source] Arc<VolumeError>),
     /// An archive was not written.
     #[error(transparent)]
     Export(ExportError),
@@ -107,6 +111,7 @@ impl EngineError {
             Self::Select(error) => error.reason(),
             Self::Plan(error) => error.reason(),
             Self::Volume(error) => error.reason(),
+            Self::Unreadable(error) => error.reason(),
             Self::Export(error) => error.reason(),
             Self::Checksum { .. } => Reason::ChecksumMismatch,
             Self::Conflict { .. } | Self::Damaged { .. } => Reason::Conflict,

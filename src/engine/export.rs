@@ -104,7 +104,7 @@ fn open(task: &Task, export: &Export) -> Result<(Content, ModelMetadata, Done), 
     let folder = volume.root().open_dir(&snapshot).map_err(EngineError::Volume)?;
     let folder =
         folder.ok_or_else(|| EngineError::Export(ExportError::Gone { path: volume.root().shown(&snapshot) }))?;
-    let content = Content::new(&name, folder, &sums, &metadata, export.seed_strict)?;
+    let content = Content::new(&name, folder, |path| path.as_path().to_owned(), &sums, &metadata, export.seed_strict)?;
     let done = Done {
         path: entry::published_path(task, &name),
         commit: Some(commit),

@@ -1,4 +1,4 @@
-//! The work: download, publish, verify and delete models on a volume.
+//! The work: download, publish, verify, export and delete models on a volume.
 //!
 //! This room turns a task into files, and is the same in a Job and on a laptop. Its pure parts (`select`, `plan`, `ranges`,
 //! `journal`, `schedule`, `pace`) decide, `volume` is the one place that writes to a volume, and `download` and `delete` put
@@ -16,8 +16,10 @@ pub mod export;
 mod fetch;
 mod hash;
 pub mod import;
+pub mod inventory;
 pub mod journal;
 mod pace;
+pub mod pack;
 pub mod plan;
 pub mod progress;
 mod publish;

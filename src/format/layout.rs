@@ -24,6 +24,8 @@ pub const MODEL: &str = "model";
 pub const METADATA: &str = "model_metadata.json";
 /// The list of files in an entry's folder.
 pub const SUMS: &str = "SHA256SUMS";
+/// The folder of snapshots in a hub cache's repo.
+pub const SNAPSHOTS: &str = "snapshots";
 /// The folder of references in a hub cache's repo and in a view.
 pub const REFS: &str = "refs";
 
@@ -59,7 +61,7 @@ pub fn repo(repo: &RepoId) -> PathBuf {
 
 /// The snapshots of a repo.
 pub fn snapshots(of: &RepoId) -> PathBuf {
-    repo(of).join("snapshots")
+    repo(of).join(SNAPSHOTS)
 }
 
 /// One snapshot of a repo.

@@ -6,5 +6,8 @@ mod fakehub;
 
 mod archive;
 mod kill;
+mod pack;
 mod rig;
 mod trouble;
+mod upload;
+mod volume;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::format_collect, reason = "a test that cannot go on shall panic")]
 
 mod body;
-mod tls;
+pub mod tls;
 
 use axum::Router;
 use axum::body::Body;

@@ -27,12 +27,12 @@ impl Authority {
     }
 }
 
-pub(super) struct TlsListener {
+pub struct TlsListener {
     tcp: TcpListener,
     acceptor: TlsAcceptor,
 }
 
-pub(super) async fn listen(authority: &Authority, address: SocketAddr, host: &str) -> (TlsListener, SocketAddr) {
+pub async fn listen(authority: &Authority, address: SocketAddr, host: &str) -> (TlsListener, SocketAddr) {
     modelcache::hub::install_crypto();
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![host.to_owned()]).unwrap();

@@ -3,7 +3,7 @@
 use super::ExportError;
 use crate::engine::EngineError;
 use crate::engine::progress::Progress;
-use crate::engine::volume::Dir;
+use crate::engine::volume::{Dir, VolumeError};
 use crate::format::archive::write::{Container, FileFacts, Frame};
 use crate::format::layout;
 use crate::format::metadata::ModelMetadata;
@@ -13,7 +13,7 @@ use rustix::fs::Advice;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Small enough for the nearer caches, large enough that the calls cost nothing.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -49,16 +49,18 @@ pub(super) enum What {
 /// A file of the model, as it must turn out to be.
 #[derive(Debug)]
 pub(super) struct ModelFile {
-    path: RelPath,
+    /// Below the folder of the model's files.
+    place: PathBuf,
     pub(super) sha256: Sha256,
     pub(super) facts: FileFacts,
 }
 
 impl Content {
-    /// Of the files that a list names, below a folder.
+    /// Of the files that a list names, each in its place below a folder.
     pub(crate) fn new(
         root: &EntryName,
         folder: Dir,
+        place: impl Fn(&RelPath) -> PathBuf,
         sums: &Sums,
         metadata: &ModelMetadata,
         seed_strict: bool,
@@ -68,12 +70,13 @@ impl Content {
         let mut folders = BTreeSet::from([model.clone()]);
         let mut bytes = 0;
         for (path, sha256) in sums.iter() {
-            let (_, size) = open(&folder, path)?;
+            let place = place(path);
+            let (_, size) = open(&folder, &place)?;
             bytes += size;
             let parents = path.as_str().match_indices('/').map(|(at, _)| format!("{model}/{}", &path.as_str()[..at]));
             folders.extend(parents);
             let facts = FileFacts { size, crc32: 0 };
-            let file = ModelFile { path: path.clone(), sha256: *sha256, facts };
+            let file = ModelFile { place, sha256: *sha256, facts };
             members.push(Member { path: format!("{model}/{path}"), what: What::File(file) });
         }
         members.extend(folders.into_iter().map(|path| Member { path, what: What::Folder }));
@@ -91,7 +94,7 @@ impl Content {
 
     /// Opens a file of the model, at the size that was seen before.
     pub(super) fn open(&self, file: &ModelFile) -> Result<File, EngineError> {
-        let (opened, size) = open(&self.folder, &file.path)?;
+        let (opened, size) = open(&self.folder, &file.place)?;
         if size != file.facts.size {
             return Err(self.resized(file));
         }
@@ -102,7 +105,7 @@ impl Content {
 
     /// Where a file of the model is, for messages.
     pub(super) fn shown(&self, file: &ModelFile) -> PathBuf {
-        self.folder.shown(file.path.as_path())
+        self.folder.shown(&file.place)
     }
 
     pub(super) fn resized(&self, file: &ModelFile) -> EngineError {
@@ -174,20 +177,18 @@ impl Member {
     }
 }
 
-fn open(folder: &Dir, path: &RelPath) -> Result<(File, u64), EngineError> {
-    let opened = folder.open_file(path.as_path()).map_err(EngineError::Volume)?;
-    opened.ok_or_else(|| EngineError::Export(ExportError::Gone { path: folder.shown(path.as_path()) }))
+fn open(folder: &Dir, place: &Path) -> Result<(File, u64), EngineError> {
+    let opened = folder.open_file(place).map_err(EngineError::Volume)?;
+    opened.ok_or_else(|| EngineError::Export(ExportError::Gone { path: folder.shown(place) }))
 }
 
 /// Reads what comes next; 0 at the end.
-pub(super) fn read(file: &mut File, buffer: &mut [u8], shown: &std::path::Path) -> Result<usize, EngineError> {
+pub(super) fn read(file: &mut File, buffer: &mut [u8], shown: &Path) -> Result<usize, EngineError> {
     loop {
         match file.read(buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             other => {
-                return other.map_err(|error| {
-                    EngineError::Volume(crate::engine::volume::VolumeError::new("read", shown, error))
-                });
+                return other.map_err(|error| EngineError::Volume(VolumeError::new("read", shown, error)));
             }
         }
     }
