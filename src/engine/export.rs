@@ -77,7 +77,13 @@ pub(super) async fn write(
     let (place, its_progress) = (place.clone(), Arc::clone(progress));
     match place {
         ArchivePlace::Url(url) => upload::run(content, format, &url, settings.limits, progress, &stop).await,
-        ArchivePlace::File(file) => blocking(move || to_file(&content, format, &file.path, &its_progress, &stop)).await,
+        ArchivePlace::File(file) => {
+            blocking(move || {
+                let written = to_file(&content, format, &file.path, &its_progress, &stop);
+                written.map_err(|error| called(error, &file.origin))
+            })
+            .await
+        }
         ArchivePlace::Stdio => {
             blocking(move || {
                 let mut out = Stdout(std::io::stdout());
@@ -186,8 +192,18 @@ fn compare(
     Err(other(format!("it goes on after the archive's {} bytes", archive.size_bytes)))
 }
 
-fn place(error: VolumeError) -> EngineError {
-    EngineError::Export(ExportError::Place(error))
+fn place(source: VolumeError) -> EngineError {
+    EngineError::Export(ExportError::Place { archive: String::new(), source })
+}
+
+/// Calls the archive as people do: its path is the worker's own.
+fn called(error: EngineError, archive: &str) -> EngineError {
+    match error {
+        EngineError::Export(ExportError::Place { source, .. }) => {
+            EngineError::Export(ExportError::Place { archive: archive.to_owned(), source })
+        }
+        other => other,
+    }
 }
 
 impl Destination for ArchiveFile {

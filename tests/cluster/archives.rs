@@ -2,6 +2,7 @@
 
 use crate::fakehub::{self, COMMIT, Hub, HubFile, REPO, sha256};
 use crate::harness::command;
+use crate::harness::volume::Volume;
 use crate::harness::wait::{holds, says};
 use crate::harness::{Stage, lab, shared};
 use crate::{ENTRY, chosen};
@@ -11,27 +12,36 @@ use modelcache::ident::Reason;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
-/// No way out of the cluster, until the end of this value.
+/// No way out of the cluster, until the last of these values ends.
 struct AirGap;
+
+static AIR_GAPS: Mutex<usize> = Mutex::new(0);
 
 impl AirGap {
     fn new() -> Self {
-        command::lab(&["isolate"]);
+        let mut gaps = AIR_GAPS.lock().unwrap();
+        if *gaps == 0 {
+            command::lab(&["isolate"]);
+        }
+        *gaps += 1;
         Self
     }
 }
 
 impl Drop for AirGap {
     fn drop(&mut self) {
-        command::lab(&["connect"]);
+        let mut gaps = AIR_GAPS.lock().unwrap();
+        *gaps -= 1;
+        if *gaps == 0 {
+            command::lab(&["connect"]);
+        }
     }
 }
 
 /// A stage without a Hub: the claims `usb`, for archives, and `models`.
-async fn offline(
-    name: &str,
-) -> (Stage, std::sync::Arc<crate::harness::volume::Volume>, std::sync::Arc<crate::harness::volume::Volume>) {
+async fn offline(name: &str) -> (Stage, Arc<Volume>, Arc<Volume>) {
     let nobody = fakehub::start_at(Hub::new(Vec::new()), lab::host_address()).await;
     let mut stage = Stage::with_hub(name, nobody).await;
     let (usb, models) = (stage.local("usb").await, stage.local("models").await);
@@ -104,11 +114,11 @@ async fn a_model_crosses_an_air_gap_as_one_file() {
     models.assert_nothing_published();
 }
 
-/// A command on the laptop, whose Hub is the stage's.
-fn on_laptop(stage: &Stage, folder: &Path, words: &[&str]) -> String {
+/// A command on the laptop, whose Hub is the stage's and lives in the test's own thread.
+async fn on_laptop(stage: &Stage, folder: &Path, words: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_modelcache"));
-    let command = command.current_dir(folder).env("HF_ENDPOINT", stage.hub.endpoint()).args(words);
-    command::run(command).unwrap()
+    command.current_dir(folder).env("HF_ENDPOINT", stage.hub.endpoint()).args(words);
+    tokio::task::spawn_blocking(move || command::run(&mut command).unwrap()).await.unwrap()
 }
 
 /// docs/AIR-GAP.md, step by step; image and chart crossed the gap when the operator was installed.
@@ -117,15 +127,15 @@ async fn the_steps_of_the_guide_lead_from_a_laptop_to_a_pod() {
     let mut stage = Stage::new("laptop").await;
     let laptop = tempfile::tempdir().unwrap();
     let laptop = laptop.path();
-    on_laptop(&stage, laptop, &["download", REPO, "--volume", "models"]);
-    on_laptop(&stage, laptop, &["export", REPO, "--volume", "models", "--file", "tiny.tar.zst"]);
+    on_laptop(&stage, laptop, &["download", REPO, "--volume", "models"]).await;
+    on_laptop(&stage, laptop, &["export", REPO, "--volume", "models", "--file", "tiny.tar.zst"]).await;
     let digest = command::run(Command::new("sha256sum").arg("tiny.tar.zst").current_dir(laptop)).unwrap();
     let folder = laptop.join(format!("models/entries/{ENTRY}/model"));
     let copy = laptop.join("clone");
     command::run(Command::new("cp").arg("-rL").arg(&folder).arg(&copy)).unwrap();
-    on_laptop(&stage, laptop, &["pack", "clone", "--repo", REPO, "--file", "packed.tar.gz"]);
+    on_laptop(&stage, laptop, &["pack", "clone", "--repo", REPO, "--file", "packed.tar.gz"]).await;
     for archive in ["tiny.tar.zst", "packed.tar.gz"] {
-        assert!(on_laptop(&stage, laptop, &["inspect", archive]).contains(REPO), "{archive}");
+        assert!(on_laptop(&stage, laptop, &["inspect", archive]).await.contains(REPO), "{archive}");
     }
 
     let _gap = AirGap::new();

@@ -39,8 +39,13 @@ pub enum ExportError {
         path: PathBuf,
     },
     /// The place of the archive.
-    #[error("the archive was not written: {0}")]
-    Place(#[source] VolumeError),
+    #[error("the archive {archive} was not written: {source}")]
+    Place {
+        /// What a person calls the archive.
+        archive: String,
+        /// What is wrong there.
+        source: VolumeError,
+    },
     /// The archive's path names no file.
     #[error("{path} names no file: give the archive's own name too", path = .path.display())]
     NoName {
@@ -88,7 +93,7 @@ impl ExportError {
         match self {
             Self::Changed { .. } | Self::Resized { .. } => Reason::ChecksumMismatch,
             Self::Gone { .. } => Reason::FileNotFound,
-            Self::Place(error) => error.reason(),
+            Self::Place { source, .. } => source.reason(),
             Self::Other { .. } => Reason::Conflict,
             Self::Stdout(_) | Self::Stopped => Reason::Interrupted,
             Self::Upload(error) => error.reason(),
