@@ -4,7 +4,7 @@ use super::progress;
 use crate::engine::progress::Progress;
 use crate::engine::{self, EngineError, Finished, Settings};
 use crate::format::outcome::{Done, Failed, MESSAGE_MAX_BYTES, Say, shorten};
-use crate::format::task::Task;
+use crate::format::task::{Task, Work};
 use crate::ident::Reason;
 use clap::ValueEnum;
 use serde_json::Value;
@@ -32,7 +32,7 @@ pub(super) fn log_to_stderr() {
 /// Runs a task to its exit code.
 pub(super) async fn run(task: &Task, settings: &Settings, output: Output) -> u8 {
     let counters = Arc::new(Progress::default());
-    match watched(&counters, engine::run(task, settings, &counters), interrupted).await {
+    match watched(&counters, engine::run(task, settings, &counters), || interrupted(&task.work)).await {
         Ok(finished) => {
             match output {
                 Output::Text => print(&text(&task.volume, &finished)),
@@ -86,9 +86,12 @@ pub(super) fn failed(error: &EngineError) -> Failed {
 }
 
 /// What is said when somebody stops the work.
-pub(super) fn interrupted() -> Failed {
-    let message = "stopped by a signal: what was verified is kept, and the next run goes on from there".to_owned();
-    Failed { reason: Reason::Interrupted, message, retry_after_seconds: None }
+pub(super) fn interrupted(work: &Work) -> Failed {
+    let message = match work {
+        Work::Import(_) => "stopped by a signal: nothing was published, and the next run begins again",
+        _ => "stopped by a signal: what was verified is kept, and the next run goes on from there",
+    };
+    Failed { reason: Reason::Interrupted, message: message.to_owned(), retry_after_seconds: None }
 }
 
 fn text(volume: &Path, finished: &Finished) -> String {

@@ -84,12 +84,13 @@ async fn work(task: Task, lines: &Arc<Lines>) -> Result<(Done, Option<String>), 
     }));
     // A task of its own, so that a panic in it is an outcome.
     let engine_counters = Arc::clone(&counters);
+    let interrupted = local::interrupted(&task.work);
     let mut engine = tokio::spawn(async move { engine::run(&task, &Settings::default(), &engine_counters).await });
     let ended = tokio::select! {
         ended = &mut engine => ended.unwrap_or(Err(EngineError::Crashed)).map_err(|error| local::failed(&error)),
         () = stopped() => {
             engine.abort();
-            Err(local::interrupted())
+            Err(interrupted)
         }
     };
     teller.abort();
