@@ -109,7 +109,8 @@ pub(super) fn failed(error: &EngineError) -> Failed {
 pub(super) fn interrupted(work: &Work) -> Failed {
     let message = match work {
         Work::Export(_) => "stopped by a signal: the archive is not whole, and has not got its name; run it again",
-        Work::Download(_) | Work::Import(_) | Work::Delete(_) => {
+        Work::Import(_) => "stopped by a signal: nothing was published, and the next run begins again",
+        Work::Download(_) | Work::Delete(_) => {
             "stopped by a signal: what was verified is kept, and the next run goes on from there"
         }
     };

@@ -63,6 +63,8 @@ pub async fn run(
         let fits = move |model: &ModelRef| expected.as_ref().is_none_or(|expected| is_expected(expected, model));
         let found = before::find_where(&volume, task, source, origin.file, progress, fits).await?;
         if let Some(finished) = found {
+            // What a run left that was killed right after its publication.
+            tidy(&volume, &origin).await;
             return Ok(finished);
         }
     }
@@ -91,9 +93,15 @@ pub async fn run(
             Err(error) => Err(error),
         }
     };
-    // Nobody goes on with it: an archive is read from its beginning. What cannot be removed now, the next run removes.
-    let _ = blocking(move || remove_stagings(&volume, &origin.prefix, None).map_err(EngineError::Volume)).await;
+    // Nobody goes on with it: an archive is read from its beginning.
+    tidy(&volume, &origin).await;
     ended
+}
+
+/// Removes all stagings of an archive. What cannot be removed now, the next run removes.
+async fn tidy(volume: &Arc<Volume>, origin: &Origin) {
+    let (volume, prefix) = (Arc::clone(volume), origin.prefix.clone());
+    let _ = blocking(move || remove_stagings(&volume, &prefix, None).map_err(EngineError::Volume)).await;
 }
 
 /// Looks at an archive and imports nothing: the outcome is that of an import into an empty volume.
