@@ -3,7 +3,9 @@
 use super::download::implicit_login;
 use super::local::{self, Output};
 use crate::engine::Settings;
-use crate::format::task::{ArchivePlace, ArchiveUrl, Expected, HubAccess, Import, MountedFile, ProxyChoice, Task, Work};
+use crate::format::task::{
+    ArchivePlace, ArchiveUrl, Expected, HubAccess, Import, MountedFile, ProxyChoice, Task, Work,
+};
 use crate::ident::{Endpoint, RepoId, Revision, Sha256};
 use std::path::PathBuf;
 

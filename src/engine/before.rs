@@ -38,7 +38,8 @@ pub(super) async fn find_where(
     let found = blocking(move || {
         let bytes = volume.root().read(&layout::source(&source), RECORD_MAX_BYTES).map_err(EngineError::Volume)?;
         let record = bytes.and_then(|bytes| serde_json::from_slice::<SourceRecord>(&bytes).ok());
-        let Some(record) = record.filter(|record| record.file.is_none() || file.is_none() || record.file == file) else {
+        let Some(record) = record.filter(|record| record.file.is_none() || file.is_none() || record.file == file)
+        else {
             return Ok(None);
         };
         let Some(model) = record.entry.model().ok().filter(fits) else { return Ok(None) };

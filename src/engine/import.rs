@@ -180,12 +180,11 @@ fn read_here(
     progress: &Arc<Progress>,
 ) -> Result<(Candidate, Container), Stop> {
     let Source { origin, length, bytes, file, is_remote: _ } = opened;
-    let (mut bytes, mut digesting) = match import.sha256 {
-        None => (Watched::new(bytes, Arc::clone(progress)), None),
-        Some(_) => {
-            let (bytes, digesting) = Watched::hashed(bytes, Arc::clone(progress));
-            (bytes, Some(digesting))
-        }
+    let (mut bytes, mut digesting) = if import.sha256.is_some() {
+        let (bytes, digesting) = Watched::hashed(bytes, Arc::clone(progress));
+        (bytes, Some(digesting))
+    } else {
+        (Watched::new(bytes, Arc::clone(progress)), None)
     };
     let budget = Budget::default();
     let mut prefix = Vec::new();
@@ -237,7 +236,11 @@ fn read_here(
     let candidate = assemble(unpacked, metadata, &budget, &origin)?;
     let told = &candidate.left_out;
     if told.count > 0 {
-        tracing::warn!("{} files of {origin} are not of the model and are left out: {}", told.count, told.names.join(", "));
+        tracing::warn!(
+            "{} files of {origin} are not of the model and are left out: {}",
+            told.count,
+            told.names.join(", ")
+        );
     }
     Ok((candidate, container))
 }

@@ -81,7 +81,11 @@ impl Progress {
         let files_total = self.files_total.load(Ordering::Relaxed);
         Report {
             // What has no known end has no limit.
-            bytes_done: self.bytes_done.load(Ordering::Relaxed).min(if bytes_total == 0 { u64::MAX } else { bytes_total }),
+            bytes_done: self.bytes_done.load(Ordering::Relaxed).min(if bytes_total == 0 {
+                u64::MAX
+            } else {
+                bytes_total
+            }),
             bytes_total,
             files_done: self.files_done.load(Ordering::Relaxed).min(files_total),
             files_total,

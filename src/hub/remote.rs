@@ -8,7 +8,9 @@ use crate::format::task::{ArchiveUrl, HubAccess, MountedFile};
 use crate::ident::Reason;
 use bytes::{Buf, Bytes};
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE,
+};
 use reqwest::{Client, Response, StatusCode, Url};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -23,7 +25,9 @@ pub enum RemoteError {
     #[error(transparent)]
     Access(AccessError),
     /// No address.
-    #[error("the archive's address {shown} is invalid: it must be like `https://host/path`, without a user or password")]
+    #[error(
+        "the archive's address {shown} is invalid: it must be like `https://host/path`, without a user or password"
+    )]
     Address {
         /// The address without its secrets.
         shown: String,
@@ -120,7 +124,10 @@ impl Remote {
         let cut = archive.url.split(['?', '#']).next().unwrap_or_default();
         let url = Url::parse(&archive.url).ok();
         let is_plain = |url: &Url| {
-            matches!(url.scheme(), "http" | "https") && url.has_host() && url.username().is_empty() && url.password().is_none()
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
         };
         let Some(url) = url.filter(is_plain) else {
             let shown = if cut.contains('@') { "(hidden)".to_owned() } else { cut.to_owned() };
@@ -243,10 +250,12 @@ impl Remote {
         let tag = header(ETAG).filter(|tag| tag.starts_with('"')).or_else(|| header(LAST_MODIFIED));
         let now = tag.map(str::to_owned);
         let (skip, total) = match response.status() {
-            StatusCode::PARTIAL_CONTENT if from > 0 => match headers::content_range(header(CONTENT_RANGE).unwrap_or_default()) {
-                Some((first, _, total)) if first == from => (0, total),
-                _ => return Err(self.answer("answered with another range than it was asked for")),
-            },
+            StatusCode::PARTIAL_CONTENT if from > 0 => {
+                match headers::content_range(header(CONTENT_RANGE).unwrap_or_default()) {
+                    Some((first, _, total)) if first == from => (0, total),
+                    _ => return Err(self.answer("answered with another range than it was asked for")),
+                }
+            }
             StatusCode::OK => (from, response.content_length()),
             other => return Err(self.answer(format!("answered {other}"))),
         };
@@ -262,13 +271,11 @@ impl RemoteBody {
     /// The next piece; none at the end.
     pub async fn next(&mut self, remote: &Remote) -> Result<Option<Bytes>, RemoteError> {
         loop {
-            let piece = match timeout(remote.limits.no_progress, self.response.chunk()).await {
-                Ok(piece) => piece.map_err(|error| remote.network(&self.url, error))?,
-                Err(_) => {
-                    let (host, after) = (host_of(&self.url), remote.limits.no_progress);
-                    return Err(RemoteError::Network(HubError::Stalled { host, thing: self.place.clone(), after }));
-                }
+            let Ok(piece) = timeout(remote.limits.no_progress, self.response.chunk()).await else {
+                let (host, after) = (host_of(&self.url), remote.limits.no_progress);
+                return Err(RemoteError::Network(HubError::Stalled { host, thing: self.place.clone(), after }));
             };
+            let piece = piece.map_err(|error| remote.network(&self.url, error))?;
             let Some(mut piece) = piece else { return Ok(None) };
             let dropped = self.skip.min(piece.len() as u64);
             self.skip -= dropped;
@@ -294,10 +301,8 @@ impl std::fmt::Debug for Remote {
 
 /// A login from a mounted folder: the file `token`, or the files `username` and `password`.
 fn auth(folder: &MountedFile) -> Result<Auth, AccessError> {
-    let file = |name: &str| MountedFile {
-        path: folder.path.join(name),
-        origin: format!("{}, key {name:?}", folder.origin),
-    };
+    let file =
+        |name: &str| MountedFile { path: folder.path.join(name), origin: format!("{}, key {name:?}", folder.origin) };
     if file("token").path.exists() {
         return Login::read(&file("token")).map(Auth::Bearer);
     }

@@ -2,7 +2,7 @@
 
 use crate::build::{COMMIT, CONFIG, Member, Tar, gzip, metadata, record, seed, seed_and, zip, zip_with, zstd};
 use crate::hostile::sparse;
-use crate::rig::{Rig, below};
+use crate::rig::{Rig, below, inspect};
 use std::path::Path;
 use std::process::Command;
 
@@ -17,7 +17,7 @@ fn taken(name: &str, bytes: &[u8]) -> Rig {
     let pipe = Rig::new();
     assert_eq!(pipe.pipe(&archive).done()["manifest"], done["manifest"], "{name}");
     assert_eq!(pipe.files(), file.files(), "{name}");
-    assert_eq!(file.inspect(&archive).done()["manifest"], done["manifest"], "{name}");
+    assert_eq!(inspect(&archive).done()["manifest"], done["manifest"], "{name}");
     file
 }
 
@@ -31,7 +31,10 @@ fn four_kinds_are_told_apart_by_their_bytes() {
         ("a.tar.zst", zip(&seed())),
         ("a", zip(&seed().into_iter().map(Member::deflated).collect::<Vec<_>>())),
     ] {
-        assert_eq!(taken(name, &bytes).files().into_iter().collect::<Vec<_>>(), [("config.json".into(), CONFIG.to_vec())]);
+        assert_eq!(
+            taken(name, &bytes).files().into_iter().collect::<Vec<_>>(),
+            [("config.json".into(), CONFIG.to_vec())]
+        );
     }
 }
 
@@ -50,19 +53,28 @@ fn odd_but_honest_streams() {
         ("one zero block", tar[..tar.len() - 512].to_vec()),
         ("something behind the end", [tar.clone(), b"rubbish".repeat(500)].concat()),
         ("a label", [Tar::new().member(b"label", b'V', b"", b"").0, tar.clone()].concat()),
-        ("a comment for all", [Tar::new().member(b"pax_global_header", b'g', b"", &record("comment", b"abc")).0, tar].concat()),
-        ("a zip with a comment", zip_with(&seed(), |end| {
-            end[20] = 5;
-            end.extend_from_slice(b"hello");
-        })),
+        (
+            "a comment for all",
+            [Tar::new().member(b"pax_global_header", b'g', b"", &record("comment", b"abc")).0, tar].concat(),
+        ),
+        (
+            "a zip with a comment",
+            zip_with(&seed(), |end| {
+                end[20] = 5;
+                end.extend_from_slice(b"hello");
+            }),
+        ),
         ("zip with descriptors", zip(&seed().into_iter().map(|m| m.deflated().described()).collect::<Vec<_>>())),
         ("stored zip with descriptors", zip(&seed().into_iter().map(Member::described).collect::<Vec<_>>())),
         ("zip64 fields", zip(&seed().into_iter().map(|m| Member { is_zip64: true, ..m }).collect::<Vec<_>>())),
-        ("zip of FAT", zip(&[
-            Member { made_by: 0, mode: 0, ..Member::new("m\\model_metadata.json", metadata().as_bytes()) },
-            Member { made_by: 0, mode: 0, ..Member::new("m\\model\\", b"") },
-            Member { made_by: 0, mode: 0, ..Member::new("m\\model\\config.json", CONFIG) },
-        ])),
+        (
+            "zip of FAT",
+            zip(&[
+                Member { made_by: 0, mode: 0, ..Member::new("m\\model_metadata.json", metadata().as_bytes()) },
+                Member { made_by: 0, mode: 0, ..Member::new("m\\model\\", b"") },
+                Member { made_by: 0, mode: 0, ..Member::new("m\\model\\config.json", CONFIG) },
+            ]),
+        ),
     ] {
         assert_eq!(taken(name, &bytes).files()["config.json"], CONFIG, "{name}");
     }
@@ -75,7 +87,8 @@ fn metadata_last_with_a_bom_and_nulls_keeps_every_field() {
          \"modelDefinition\":{{\"key\":\"hf@org/tiny\",\"own\":2}},\"sizeInBytes\":7,\"tags\":[\"a\"],\"url\":\"u\",\"version\":0}}"
     );
     let rig = Rig::new();
-    let archive = Tar::new().file("./m/model/config.json", CONFIG).file("./m/model_metadata.json", text.as_bytes()).end();
+    let archive =
+        Tar::new().file("./m/model/config.json", CONFIG).file("./m/model_metadata.json", text.as_bytes()).end();
     let ended = rig.import(&rig.archive("a", &archive));
     assert!(ended.log.contains("says 7 bytes"), "{}", ended.log);
     let kept = ended.done()["metadata"].clone();
@@ -118,7 +131,8 @@ fn links_inside_become_copies_before_and_after_their_files() {
         .file("m/model/two", b"two")
         .hard_link("m/model/two-again", "m/model/two");
     let rig = taken("links", &tar.end());
-    let files: Vec<_> = rig.files().into_iter().map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect();
+    let files: Vec<_> =
+        rig.files().into_iter().map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect();
     let expected = [("after", "one"), ("before", "one"), ("sub/chain", "one"), ("two", "two"), ("two-again", "two")];
     assert_eq!(files, expected.map(|(name, bytes)| (name.to_owned(), bytes.to_owned())));
     let link = Member { mode: 0o120_777, ..Member::new("m/model/link", b"config.json") }.deflated();
@@ -233,20 +247,30 @@ fn the_seeds_example_made_with_other_peoples_tools() {
         ("zip", "zip -qr -fz zip64.zip sent*"),
         ("python3", "python3 -m zipfile -c p.zip sent*"),
         ("python3", "python3 -m tarfile -c p.tar sent*"),
-        ("git", "git init -q g && cp -r sent* g && cd g && git add . && git -c user.name=a -c user.email=b commit -qm c && git archive -o ../g.tar HEAD"),
+        (
+            "git",
+            "git init -q g && cp -r sent* g && cd g && git add . && git -c user.name=a -c user.email=b commit -qm c && git archive -o ../g.tar HEAD",
+        ),
     ] {
-        let has = |program: &str| Command::new("sh").args(["-c", &format!("command -v {program} >/dev/null")]).status().unwrap().success();
+        let has = |program: &str| {
+            Command::new("sh").args(["-c", &format!("command -v {program} >/dev/null")]).status().unwrap().success()
+        };
         if !has(needs) {
             continue;
         }
         let before = below(rig.place.path());
-        let status = Command::new("sh").args(["-c", &format!("LC_ALL=C.UTF-8; {shell}")]).current_dir(rig.place.path()).status();
+        let status =
+            Command::new("sh").args(["-c", &format!("LC_ALL=C.UTF-8; {shell}")]).current_dir(rig.place.path()).status();
         assert!(status.unwrap().success(), "{shell}");
-        let archive = below(rig.place.path()).into_keys().find(|name| !before.contains_key(name) && !name.contains('/'));
+        let archive =
+            below(rig.place.path()).into_keys().find(|name| !before.contains_key(name) && !name.contains('/'));
         let one = Rig::new();
         let done = one.import(&rig.path(&archive.unwrap())).done();
         assert_eq!(done["manifest"]["files"], 5, "{shell}");
-        assert_eq!((&done["metadata"]["lastDssUsage"], &done["metadata"]["tags"][1]), (&1_699_570_884_724_i64.into(), &"region:us".into()));
+        assert_eq!(
+            (&done["metadata"]["lastDssUsage"], &done["metadata"]["tags"][1]),
+            (&1_699_570_884_724_i64.into(), &"region:us".into())
+        );
         let model = one.volume().join("entries/sentence-transformers_2fall-MiniLM-L6-v2/model");
         assert_eq!(below(&model)["vocab.txt"], "vocab.txt".repeat(1000).as_bytes(), "{shell}");
         made += 1;
@@ -267,11 +291,9 @@ fn a_long_file_takes_little_memory() {
     let figures = rig.path("figures");
     let mut timed = Command::new("/usr/bin/time");
     timed.args(["--quiet", "-f", "%M", "-o"]).arg(&figures).arg(import.get_program()).args(import.get_args());
-    let status = match timed.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status() {
-        Ok(status) => status,
-        // GNU time is not everywhere.
-        Err(_) => return,
-    };
+    timed.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    // GNU time is not everywhere.
+    let Ok(status) = timed.status() else { return };
     assert!(status.success());
     let kib: u64 = std::fs::read_to_string(figures).unwrap().trim().parse().unwrap();
     assert!(kib <= 96 * 1024, "{kib} KiB");

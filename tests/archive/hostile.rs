@@ -1,7 +1,7 @@
 //! The hostile corpus: each kind refused with its reason, its member's name, exit code 3 and an untouched volume.
 
 use crate::build::{CONFIG, Member, Tar, gzip, metadata, record, seed, seed_and, zip, zip_with, zstd};
-use crate::rig::Rig;
+use crate::rig::{Rig, inspect};
 
 const UNSAFE: &str = "ArchiveUnsafe";
 const INVALID: &str = "ArchiveInvalid";
@@ -28,7 +28,7 @@ fn refuse(kinds: Vec<Kind>) {
         let message = imported.failed(reason);
         assert!(message.contains(says), "{name}: {message}");
         rig.assert_untouched();
-        assert_eq!(rig.inspect(&archive).failed(reason), message, "{name}");
+        assert_eq!(inspect(&archive).failed(reason), message, "{name}");
     }
 }
 
@@ -65,7 +65,12 @@ fn names() {
         kind("not UTF-8", with(|tar| tar.member(b"m/model/\xff\xfe", b'0', b"", b"x")), UNSAFE, "m/model/"),
         kind("empty", with(|tar| tar.member(b"", b'0', b"", b"x")), UNSAFE, "empty"),
         kind("only the root", with(|tar| tar.member(b".", b'0', b"", b"x")), UNSAFE, "\".\""),
-        kind("long name", with(|tar| tar.pax("path", format!("m/model/{long}").as_bytes()).file("x", b"x")), UNSAFE, "m/model/xxx"),
+        kind(
+            "long name",
+            with(|tar| tar.pax("path", format!("m/model/{long}").as_bytes()).file("x", b"x")),
+            UNSAFE,
+            "m/model/xxx",
+        ),
         kind("long path", with(|tar| tar.pax("path", deep.as_bytes()).file("x", b"x")), UNSAFE, "m/model/d/d"),
     ]);
 }
@@ -77,12 +82,37 @@ fn names_that_clash() {
         kind("twice, same bytes", with(|tar| tar.file("m/model/config.json", CONFIG)), UNSAFE, "m/model/config.json"),
         kind("twice by ./", with(|tar| tar.file("./m//model/config.json", CONFIG)), UNSAFE, "m/model/config.json"),
         kind("metadata twice", with(Tar::metadata), UNSAFE, "m/model_metadata.json"),
-        kind("NFC and NFD", with(|tar| tar.file("m/model/\u{e9}", b"1").file("m/model/e\u{301}", b"2")), UNSAFE, "m/model/e"),
+        kind(
+            "NFC and NFD",
+            with(|tar| tar.file("m/model/\u{e9}", b"1").file("m/model/e\u{301}", b"2")),
+            UNSAFE,
+            "m/model/e",
+        ),
         kind("file, then folder", with(|tar| tar.file("m/model/config.json/x", b"x")), UNSAFE, "m/model/config.json/x"),
-        kind("folder, then file", with(|tar| tar.file("m/model/a/b", b"x").file("m/model/a", b"x")), UNSAFE, "m/model/a"),
-        kind("below a link", with(|tar| tar.symlink("m/model/l", "config.json").file("m/model/l/x", b"x")), UNSAFE, "m/model/l/x"),
-        kind("link in a folder's place", with(|tar| tar.file("m/model/a/b", b"x").symlink("m/model/a", "/etc")), UNSAFE, "m/model/a"),
-        kind("link, then file", with(|tar| tar.symlink("m/model/l", "/etc/passwd").file("m/model/l", b"x")), UNSAFE, "m/model/l"),
+        kind(
+            "folder, then file",
+            with(|tar| tar.file("m/model/a/b", b"x").file("m/model/a", b"x")),
+            UNSAFE,
+            "m/model/a",
+        ),
+        kind(
+            "below a link",
+            with(|tar| tar.symlink("m/model/l", "config.json").file("m/model/l/x", b"x")),
+            UNSAFE,
+            "m/model/l/x",
+        ),
+        kind(
+            "link in a folder's place",
+            with(|tar| tar.file("m/model/a/b", b"x").symlink("m/model/a", "/etc")),
+            UNSAFE,
+            "m/model/a",
+        ),
+        kind(
+            "link, then file",
+            with(|tar| tar.symlink("m/model/l", "/etc/passwd").file("m/model/l", b"x")),
+            UNSAFE,
+            "m/model/l",
+        ),
     ]);
 }
 
@@ -95,16 +125,36 @@ fn links() {
         kind("link above the root", link("../../../etc/passwd"), UNSAFE, "m/model/l"),
         kind("link to another root", link("../../other/x"), UNSAFE, "m/model/l"),
         kind("dangling link", link("nothing"), UNSAFE, "m/model/l"),
-        kind("link to a folder", with(|tar| tar.file("m/blobs/x", b"x").symlink("m/model/l", "../blobs")), UNSAFE, "m/model/l"),
+        kind(
+            "link to a folder",
+            with(|tar| tar.file("m/blobs/x", b"x").symlink("m/model/l", "../blobs")),
+            UNSAFE,
+            "m/model/l",
+        ),
         kind("link to itself", link("l"), UNSAFE, "m/model/l"),
-        kind("links in a circle", with(|tar| tar.symlink("m/model/l", "k").symlink("m/model/k", "l")), UNSAFE, "m/model/"),
+        kind(
+            "links in a circle",
+            with(|tar| tar.symlink("m/model/l", "k").symlink("m/model/k", "l")),
+            UNSAFE,
+            "m/model/",
+        ),
         kind("link with a backslash", link("..\\x"), UNSAFE, "m/model/l"),
         kind("empty link", link(""), UNSAFE, "m/model/l"),
-        kind("model is a link", Tar::new().metadata().file("m/real/config.json", CONFIG).symlink("m/model", "real").end(), UNSAFE, "m/model"),
+        kind(
+            "model is a link",
+            Tar::new().metadata().file("m/real/config.json", CONFIG).symlink("m/model", "real").end(),
+            UNSAFE,
+            "m/model",
+        ),
         kind("hard link above", hard("../x"), UNSAFE, "m/model/l"),
         kind("absolute hard link", hard("/etc/passwd"), UNSAFE, "m/model/l"),
         kind("dangling hard link", hard("m/model/nothing"), UNSAFE, "m/model/l"),
-        kind("link through a link", with(|tar| tar.symlink("m/a", "model").symlink("m/model/l", "../a/config.json")), UNSAFE, "m/"),
+        kind(
+            "link through a link",
+            with(|tar| tar.symlink("m/a", "model").symlink("m/model/l", "../a/config.json")),
+            UNSAFE,
+            "m/",
+        ),
     ]);
 }
 
@@ -118,8 +168,18 @@ fn things_that_are_no_files() {
         kind("device in .git", with(|tar| tar.member(b"m/model/.git/x", b'3', b"", b"")), UNSAFE, "m/model/.git/x"),
         kind("multi-volume", special(b'M'), INVALID, "m/model/x"),
         kind("unknown type", special(b'Z'), INVALID, "m/model/x"),
-        kind("socket in a zip", zip(&seed_and([Member { mode: 0o140_755, ..Member::new("m/model/x", b"") }])), UNSAFE, "m/model/x"),
-        kind("device in a zip", zip(&seed_and([Member { mode: 0o060_644, ..Member::new("m/model/x", b"") }])), UNSAFE, "m/model/x"),
+        kind(
+            "socket in a zip",
+            zip(&seed_and([Member { mode: 0o140_755, ..Member::new("m/model/x", b"") }])),
+            UNSAFE,
+            "m/model/x",
+        ),
+        kind(
+            "device in a zip",
+            zip(&seed_and([Member { mode: 0o060_644, ..Member::new("m/model/x", b"") }])),
+            UNSAFE,
+            "m/model/x",
+        ),
     ]);
 }
 
@@ -145,20 +205,74 @@ fn tars_that_lie() {
         kind("size of words", size(*b"lots of it!\0"), INVALID, "m/model/x"),
         kind("more than there is", with(|tar| tar.raw(&huge, b"x")), INVALID, "m/model/x"),
         kind("folder with data", with(|tar| tar.member(b"m/model/x/", b'5', b"", b"data")), INVALID, "m/model/x"),
-        kind("link with data", with(|tar| tar.member(b"m/model/x", b'2', b"config.json", b"data")), INVALID, "m/model/x"),
+        kind(
+            "link with data",
+            with(|tar| tar.member(b"m/model/x", b'2', b"config.json", b"data")),
+            INVALID,
+            "m/model/x",
+        ),
         kind("no end marker", without_end.clone(), INVALID, "cut off"),
         kind("cut in a header", whole[..700].to_vec(), INVALID, "cut off"),
         kind("cut in data", without_end[..1030].to_vec(), INVALID, "cut off"),
-        kind("PAX header of garbage", with(|tar| tar.member(b"PaxHeaders/x", b'x', b"", b"99 path=x\n").file("x", b"")), INVALID, "PAX"),
-        kind("two PAX headers", with(|tar| tar.pax("path", b"m/model/a").pax("path", b"m/model/b").file("x", b"")), INVALID, "PaxHeaders"),
-        kind("global name", with(|tar| tar.member(b"g", b'g', b"", &record("path", b"m/model/x")).file("x", b"")), INVALID, "global"),
-        kind("long GNU name", with(|tar| tar.member(b"././@LongLink", b'L', b"", &long).file("x", b"")), UNSAFE, "1 MiB"),
-        kind("two GNU names", with(|tar| tar.member(b"././@LongLink", b'L', b"", b"m/model/a\0").member(b"././@LongLink", b'L', b"", b"m/model/b\0").file("x", b"")), INVALID, "@LongLink"),
-        kind("GNU name before the end", with(|tar| tar.member(b"././@LongLink", b'L', b"", b"m/model/a\0")), INVALID, "cut off"),
+        kind(
+            "PAX header of garbage",
+            with(|tar| tar.member(b"PaxHeaders/x", b'x', b"", b"99 path=x\n").file("x", b"")),
+            INVALID,
+            "PAX",
+        ),
+        kind(
+            "two PAX headers",
+            with(|tar| tar.pax("path", b"m/model/a").pax("path", b"m/model/b").file("x", b"")),
+            INVALID,
+            "PaxHeaders",
+        ),
+        kind(
+            "global name",
+            with(|tar| tar.member(b"g", b'g', b"", &record("path", b"m/model/x")).file("x", b"")),
+            INVALID,
+            "global",
+        ),
+        kind(
+            "long GNU name",
+            with(|tar| tar.member(b"././@LongLink", b'L', b"", &long).file("x", b"")),
+            UNSAFE,
+            "1 MiB",
+        ),
+        kind(
+            "two GNU names",
+            with(|tar| {
+                tar.member(b"././@LongLink", b'L', b"", b"m/model/a\0")
+                    .member(b"././@LongLink", b'L', b"", b"m/model/b\0")
+                    .file("x", b"")
+            }),
+            INVALID,
+            "@LongLink",
+        ),
+        kind(
+            "GNU name before the end",
+            with(|tar| tar.member(b"././@LongLink", b'L', b"", b"m/model/a\0")),
+            INVALID,
+            "cut off",
+        ),
         kind("PAX sparse", with(|tar| tar.pax("GNU.sparse.map", b"0,1").file("m/model/x", b"x")), INVALID, "m/model/x"),
-        kind("wrong map of holes", with(|tar| tar.raw(&sparse(b"m/model/x", &[(0, 512), (100, 512)], 2000, 1024), &[7; 1024])), INVALID, "m/model/x"),
-        kind("map behind the end", with(|tar| tar.raw(&sparse(b"m/model/x", &[(5000, 512)], 2000, 512), &[7; 512])), INVALID, "m/model/x"),
-        kind("holes beyond reason", with(|tar| tar.raw(&sparse(b"m/model/x", &[(0, 512)], 1 << 32, 512), &[7; 512])), UNSAFE, "times as many"),
+        kind(
+            "wrong map of holes",
+            with(|tar| tar.raw(&sparse(b"m/model/x", &[(0, 512), (100, 512)], 2000, 1024), &[7; 1024])),
+            INVALID,
+            "m/model/x",
+        ),
+        kind(
+            "map behind the end",
+            with(|tar| tar.raw(&sparse(b"m/model/x", &[(5000, 512)], 2000, 512), &[7; 512])),
+            INVALID,
+            "m/model/x",
+        ),
+        kind(
+            "holes beyond reason",
+            with(|tar| tar.raw(&sparse(b"m/model/x", &[(0, 512)], 1 << 32, 512), &[7; 512])),
+            UNSAFE,
+            "times as many",
+        ),
     ]);
 }
 
@@ -250,12 +364,22 @@ fn zips_that_lie() {
         kind("masked headers", one(Member { flags: 1 << 13, ..x() }), INVALID, "m/model/x"),
         kind("bzip2 in a zip", one(Member { method: 12, ..x() }), INVALID, "m/model/x"),
         kind("AES in a zip", one(Member { method: 99, ..x() }), INVALID, "m/model/x"),
-        kind("other name in the local header", one(Member { local_name: Some(b"m/model/y".to_vec()), ..x() }), INVALID, "m/model/x"),
+        kind(
+            "other name in the local header",
+            one(Member { local_name: Some(b"m/model/y".to_vec()), ..x() }),
+            INVALID,
+            "m/model/x",
+        ),
         kind("other checksum in the local header", one(Member { wrong_local_sum: 1, ..x() }), INVALID, "m/model/x"),
         kind("wrong checksum", one(Member { wrong_sum: 1, ..x() }), INVALID, "m/model/x"),
         kind("wrong size", one(Member { wrong_size: 1, ..x() }.deflated()), INVALID, "m/model/x"),
         kind("descriptor that differs", one(Member { wrong_local_sum: 1, ..x() }.described()), INVALID, "m/model/x"),
-        kind("corrupt deflate", one(Member { data: b"hello, hello".to_vec(), ..x() }.deflated()).spoilt(), INVALID, "m/model/x"),
+        kind(
+            "corrupt deflate",
+            one(Member { data: b"hello, hello".to_vec(), ..x() }.deflated()).spoilt(),
+            INVALID,
+            "m/model/x",
+        ),
         kind("overlapping members", one(Member { at: Some(0), ..x() }), INVALID, "overlaps"),
         kind("member in the directory", one(Member { at: Some(500), ..x() }), INVALID, "m/model/x"),
         kind("twice in a zip", twice, UNSAFE, "m/model/config.json"),
@@ -264,8 +388,18 @@ fn zips_that_lie() {
         kind("two end records", zip_with(&seed(), comment), INVALID, "end record"),
         kind("stub before a zip", [b"PK\x03\x04stub", &whole[..]].concat(), INVALID, "before"),
         kind("program before a zip", [b"MZ\x90\0", &whole[..]].concat(), INVALID, "program"),
-        kind("fewer members than promised", zip_with(&seed(), |end| end[8..12].copy_from_slice(&[3, 0, 3, 0])), INVALID, ""),
-        kind("more members than promised", zip_with(&seed(), |end| end[8..12].copy_from_slice(&[1, 0, 1, 0])), INVALID, "more members"),
+        kind(
+            "fewer members than promised",
+            zip_with(&seed(), |end| end[8..12].copy_from_slice(&[3, 0, 3, 0])),
+            INVALID,
+            "",
+        ),
+        kind(
+            "more members than promised",
+            zip_with(&seed(), |end| end[8..12].copy_from_slice(&[1, 0, 1, 0])),
+            INVALID,
+            "more members",
+        ),
         kind("cut off zip", whole[..whole.len() - 10].to_vec(), INVALID, "cut off"),
         kind("other Unicode name", one(Member { extra: unicode(b"../../x", b"m/model/x"), ..x() }), UNSAFE, "../../x"),
         kind("stale Unicode name", one(Member { extra: unicode(b"m/model/y", b"other"), ..x() }), INVALID, "m/model/x"),
@@ -274,8 +408,18 @@ fn zips_that_lie() {
         kind("above in a zip of FAT", one(fat("m\\..\\..\\x")), UNSAFE, "m/../../x"),
         kind("UNC in a zip of FAT", one(fat("\\\\host\\x")), UNSAFE, "//host/x"),
         kind("drive in a zip of FAT", one(fat("c:\\x")), UNSAFE, "c:/x"),
-        kind("link in a zip", one(Member { mode: 0o120_777, ..Member::new("m/model/l", b"/etc/passwd") }), UNSAFE, "m/model/l"),
-        kind("long link in a zip", one(Member { mode: 0o120_777, ..Member::new("m/model/l", &[b'a'; 5000]) }), UNSAFE, "m/model/l"),
+        kind(
+            "link in a zip",
+            one(Member { mode: 0o120_777, ..Member::new("m/model/l", b"/etc/passwd") }),
+            UNSAFE,
+            "m/model/l",
+        ),
+        kind(
+            "long link in a zip",
+            one(Member { mode: 0o120_777, ..Member::new("m/model/l", &[b'a'; 5000]) }),
+            UNSAFE,
+            "m/model/l",
+        ),
         kind("folder with data in a zip", one(Member { mode: 0o040_755, ..x() }), INVALID, "m/model/x"),
         kind("zip bomb", one(Member::new("m/model/x", &vec![0; 80 << 20]).deflated()), UNSAFE, "times as many"),
     ]);
@@ -303,7 +447,12 @@ fn structures() {
         kind("empty tar", Tar::new().end(), INVALID, "no root folder"),
         kind("empty zip", zip(&[]), INVALID, "no root folder"),
         kind("no root folder", tar(&["model/config.json", "model_metadata.json"]), INVALID, "└── model_metadata.json"),
-        kind("no root folder, metadata first", tar(&["model_metadata.json", "model/config.json"]), INVALID, "└── model_metadata.json"),
+        kind(
+            "no root folder, metadata first",
+            tar(&["model_metadata.json", "model/config.json"]),
+            INVALID,
+            "└── model_metadata.json",
+        ),
         kind("no metadata", tar(&["m/model/config.json"]), INVALID, "model_metadata.json"),
         kind("no model", tar(&["m/model_metadata.json"]), INVALID, "`model`"),
         kind("empty model", Tar::new().metadata().folder("m/model/").end(), INVALID, "`model`"),
@@ -315,7 +464,12 @@ fn structures() {
         kind("7z", b"7z\xbc\xaf\x27\x1c".to_vec(), INVALID, "7z"),
         kind("web page", b"<html>404</html>".to_vec(), INVALID, "web page"),
         kind("LFS pointer", with(|tar| tar.file("m/model/model.safetensors", POINTER)), INVALID, "git lfs install"),
-        kind("LFS pointer by a link", with(|tar| tar.file("m/blobs/x", POINTER).symlink("m/model/weights", "../blobs/x")), INVALID, "m/model/weights"),
+        kind(
+            "LFS pointer by a link",
+            with(|tar| tar.file("m/blobs/x", POINTER).symlink("m/model/weights", "../blobs/x")),
+            INVALID,
+            "m/model/weights",
+        ),
     ]);
 }
 
@@ -323,28 +477,64 @@ const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:
 
 #[test]
 fn metadata_that_is_wrong() {
-    let of = |text: &str| Tar::new().file("m/model_metadata.json", text.as_bytes()).file("m/model/config.json", CONFIG).end();
-    let more = |more: &str| {
-        of(&format!(r#"{{"modelDefinition":{{"key":"hf@org/tiny"}},"url":"u","version":0{more}}}"#))
+    let of = |text: &str| {
+        Tar::new().file("m/model_metadata.json", text.as_bytes()).file("m/model/config.json", CONFIG).end()
     };
+    let more =
+        |more: &str| of(&format!(r#"{{"modelDefinition":{{"key":"hf@org/tiny"}},"url":"u","version":0{more}}}"#));
     let nested = format!(r#","x":{}{}"#, "[".repeat(100), "]".repeat(100));
     let long = format!(r#","x":"{}""#, "y".repeat(1024 * 1024));
     refuse(vec![
         kind("no JSON", of("hello"), INVALID, "model_metadata.json"),
-        kind("no UTF-8", Tar::new().file("m/model_metadata.json", b"\xff\xfe{}").file("m/model/x", b"").end(), INVALID, "UTF-8"),
+        kind(
+            "no UTF-8",
+            Tar::new().file("m/model_metadata.json", b"\xff\xfe{}").file("m/model/x", b"").end(),
+            INVALID,
+            "UTF-8",
+        ),
         kind("a field twice", more(r#","url":"v""#), INVALID, "`url`"),
         kind("a field of another type", more(r#","tags":"a""#), INVALID, "`tags`"),
         kind("negative size", more(r#","sizeInBytes":-1"#), INVALID, "`sizeInBytes`"),
         kind("deep", more(&nested), INVALID, "nested"),
         kind("long", more(&long), INVALID, "longer than"),
         kind("a short commit", more(r#","commitHash":"main""#), INVALID, "`commitHash`"),
-        kind("a commit in capitals", more(r#","commitHash":"7DBBC90392E2F80F3D3C277D6E90027E55DE9125""#), INVALID, "`commitHash`"),
+        kind(
+            "a commit in capitals",
+            more(r#","commitHash":"7DBBC90392E2F80F3D3C277D6E90027E55DE9125""#),
+            INVALID,
+            "`commitHash`",
+        ),
         kind("no key", of(r#"{"url":"u","version":0}"#), INVALID, "modelDefinition"),
-        kind("a key that leaves", of(r#"{"modelDefinition":{"key":"hf@../../x"},"url":"u","version":0}"#), INVALID, "modelDefinition.key"),
-        kind("a key with two dashes", of(r#"{"modelDefinition":{"key":"hf@a--b/c"},"url":"u","version":0}"#), INVALID, "modelDefinition.key"),
-        kind("version null", of(r#"{"modelDefinition":{"key":"hf@a/b"},"url":"u","version":null}"#), INVALID, "`version`"),
-        kind("version 0.0", of(r#"{"modelDefinition":{"key":"hf@a/b"},"url":"u","version":0.0}"#), INVALID, "`version`"),
-        kind("version 1", of(r#"{"modelDefinition":{"key":"hf@a/b"},"url":"u","version":1}"#), "UnsupportedVersion", "version"),
+        kind(
+            "a key that leaves",
+            of(r#"{"modelDefinition":{"key":"hf@../../x"},"url":"u","version":0}"#),
+            INVALID,
+            "modelDefinition.key",
+        ),
+        kind(
+            "a key with two dashes",
+            of(r#"{"modelDefinition":{"key":"hf@a--b/c"},"url":"u","version":0}"#),
+            INVALID,
+            "modelDefinition.key",
+        ),
+        kind(
+            "version null",
+            of(r#"{"modelDefinition":{"key":"hf@a/b"},"url":"u","version":null}"#),
+            INVALID,
+            "`version`",
+        ),
+        kind(
+            "version 0.0",
+            of(r#"{"modelDefinition":{"key":"hf@a/b"},"url":"u","version":0.0}"#),
+            INVALID,
+            "`version`",
+        ),
+        kind(
+            "version 1",
+            of(r#"{"modelDefinition":{"key":"hf@a/b"},"url":"u","version":1}"#),
+            "UnsupportedVersion",
+            "version",
+        ),
         kind("sums of garbage", with(|tar| tar.file("m/SHA256SUMS", b"garbage")), INVALID, "SHA256SUMS"),
     ]);
 }

@@ -64,7 +64,8 @@ impl Shop {
         }
         let bytes = Bytes::from(self.bytes.lock().unwrap().clone());
         let tag = self.tag.lock().unwrap().clone();
-        let from = header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+        let from =
+            header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
         let fits = header("if-range").is_none() || header("if-range") == tag;
         let mut answer = Response::builder();
         if let Some(tag) = tag {
@@ -213,9 +214,12 @@ async fn a_zip_from_an_address_is_kept_until_its_directory_is_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_proves_the_files_of_an_archive() {
     let file = |path: &str, bytes: &[u8], lfs| HubFile { path: path.into(), bytes: bytes.to_vec(), lfs };
-    let running =
-        fakehub::start(Hub::new(vec![file("config.json", CONFIG, false), file("w.bin", b"weights", true), file("more", b"", false)]))
-            .await;
+    let running = fakehub::start(Hub::new(vec![
+        file("config.json", CONFIG, false),
+        file("w.bin", b"weights", true),
+        file("more", b"", false),
+    ]))
+    .await;
     let hub = HubAccess {
         endpoint: running.endpoint().parse().unwrap(),
         token: None,

@@ -50,7 +50,8 @@ pub(super) fn assemble(
     let Unpacked { mut contents, files, sums } = unpacked;
     let kept = keep(&contents, &files, budget)?;
     let used: Vec<&Stored> = kept.values().map(|kept| &kept.stored).collect();
-    let spare = files.iter().filter(|(file, _)| matches!(file.stored, Stored::Spare(_)) && !used.contains(&&file.stored));
+    let spare =
+        files.iter().filter(|(file, _)| matches!(file.stored, Stored::Spare(_)) && !used.contains(&&file.stored));
     spare.for_each(|(file, _)| contents.leave_out(&file.path));
     let left_out = contents.finish()?;
     // The structure was complete, so the metadata was seen.

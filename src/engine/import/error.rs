@@ -40,7 +40,9 @@ pub enum ImportError {
         source: ArchiveError,
     },
     /// Other bytes than were asked for.
-    #[error("the archive {origin} has other bytes than were asked for: expected sha256 {expected}, got {found}: get it again, or correct the digest")]
+    #[error(
+        "the archive {origin} has other bytes than were asked for: expected sha256 {expected}, got {found}: get it again, or correct the digest"
+    )]
     Digest {
         /// What a person calls it.
         origin: String,
@@ -60,7 +62,9 @@ pub enum ImportError {
         what: String,
     },
     /// A file that is not what the Hub has.
-    #[error("{path:?} in the archive {origin} {what} of {endpoint}: get the archive again, or import it without that check")]
+    #[error(
+        "{path:?} in the archive {origin} {what} of {endpoint}: get the archive again, or import it without that check"
+    )]
     Against {
         /// What a person calls it.
         origin: String,
@@ -82,7 +86,9 @@ pub enum ImportError {
         found: String,
     },
     /// A name that no file system takes.
-    #[error("the folder name of {model} would be {length} bytes long, more than 255: use a shorter revision in its metadata")]
+    #[error(
+        "the folder name of {model} would be {length} bytes long, more than 255: use a shorter revision in its metadata"
+    )]
     EntryName {
         /// The model.
         model: String,
@@ -90,7 +96,9 @@ pub enum ImportError {
         length: usize,
     },
     /// The entry is there with something else.
-    #[error("{model} is already on the volume with other files: there {there}, in the archive {origin} {given}: delete that entry first, an import never replaces it")]
+    #[error(
+        "{model} is already on the volume with other files: there {there}, in the archive {origin} {given}: delete that entry first, an import never replaces it"
+    )]
     Conflict {
         /// What a person calls the archive.
         origin: String,

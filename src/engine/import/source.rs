@@ -86,7 +86,11 @@ impl Source {
         }
         // A pipe may be named as a file, as in `import <(…)`: it is read as standard input is.
         if !kind.is_file() && !kind.is_fifo() {
-            return Err(ImportError::NoFile { origin: origin.clone(), what: "a device or socket", next: "name a file" });
+            return Err(ImportError::NoFile {
+                origin: origin.clone(),
+                what: "a device or socket",
+                next: "name a file",
+            });
         }
         let open = File::open(path).map_err(failed)?;
         let again = if kind.is_file() { Some(open.try_clone().map_err(failed)?) } else { None };

@@ -67,7 +67,8 @@ mod tests {
         assert_eq!(detect(b"\x28\xb5\x2f\xfd").unwrap(), Container::TarZst);
         // The end marker of an empty tar.
         assert_eq!(detect(&[0; 512]).unwrap(), Container::Tar);
-        for (bytes, word) in [(&b""[..], "empty"), (b"MZ\x90", "program"), (b"BZh9", "bzip2"), (b"hello", "no archive")] {
+        for (bytes, word) in [(&b""[..], "empty"), (b"MZ\x90", "program"), (b"BZh9", "bzip2"), (b"hello", "no archive")]
+        {
             let error = detect(bytes).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }

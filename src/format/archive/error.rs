@@ -31,13 +31,13 @@ pub enum ArchiveError {
         found: &'static str,
     },
     /// It ends too early.
-    #[error("it is cut off{}: copy or make it again", at(.member))]
+    #[error("it is cut off{}: copy or make it again", at(.member.as_deref()))]
     Cut {
         /// The last member that was seen.
         member: Option<String>,
     },
     /// Its structure contradicts itself.
-    #[error("it is damaged{}: {why}: copy or make it again", at(.member))]
+    #[error("it is damaged{}: {why}: copy or make it again", at(.member.as_deref()))]
     Damaged {
         /// The member.
         member: Option<String>,
@@ -74,13 +74,17 @@ pub enum ArchiveError {
         why: &'static str,
     },
     /// Too many members, or names that are too long together.
-    #[error("its member {member:?} is too much: at most {MEMBERS_MAX} members, with names of {NAMES_MAX_BYTES} bytes together, are read")]
+    #[error(
+        "its member {member:?} is too much: at most {MEMBERS_MAX} members, with names of {NAMES_MAX_BYTES} bytes together, are read"
+    )]
     TooMany {
         /// The first that was too much.
         member: String,
     },
     /// A few bytes that become very many.
-    #[error("{unpacked} bytes come out of the first {read} bytes of it, more than {RATIO_MAX} times as many: no model is like that")]
+    #[error(
+        "{unpacked} bytes come out of the first {read} bytes of it, more than {RATIO_MAX} times as many: no model is like that"
+    )]
     Ratio {
         /// What was read.
         read: u64,
@@ -88,10 +92,14 @@ pub enum ArchiveError {
         unpacked: u64,
     },
     /// A frame that takes too much memory.
-    #[error("its zstd window is larger than 2^{ZSTD_WINDOW_LOG_MAX} bytes: compress it again without `--ultra` and `--long`")]
+    #[error(
+        "its zstd window is larger than 2^{ZSTD_WINDOW_LOG_MAX} bytes: compress it again without `--ultra` and `--long`"
+    )]
     Window,
     /// A size that no file has.
-    #[error("its member {member:?} claims an impossible size (more than {FILE_MAX_BYTES} bytes): copy or make the archive again")]
+    #[error(
+        "its member {member:?} claims an impossible size (more than {FILE_MAX_BYTES} bytes): copy or make the archive again"
+    )]
     Size {
         /// The member.
         member: String,
@@ -103,7 +111,9 @@ pub enum ArchiveError {
         why: String,
     },
     /// A file that only says where the real one is.
-    #[error("its member {member:?} is a pointer of git LFS and not the file itself: run `git lfs install` and clone again")]
+    #[error(
+        "its member {member:?} is a pointer of git LFS and not the file itself: run `git lfs install` and clone again"
+    )]
     Pointer {
         /// The member.
         member: String,
@@ -169,8 +179,8 @@ pub(super) fn shown(name: &str) -> String {
     shorten(name, SHOWN_MAX_BYTES)
 }
 
-fn at(member: &Option<String>) -> String {
-    member.as_ref().map(|member| format!(" at its member {member:?}")).unwrap_or_default()
+fn at(member: Option<&str>) -> String {
+    member.map(|member| format!(" at its member {member:?}")).unwrap_or_default()
 }
 
 /// An error and its sources in one line.

@@ -21,7 +21,10 @@ pub struct Link {
 const HOPS_MAX: usize = 40;
 
 /// For each link of an archive, the file that it ends at. `is_file` knows the files that can be imported.
-pub fn resolve(contents: &Contents, is_file: impl Fn(&RelPath) -> bool) -> Result<Vec<(&RelPath, &RelPath)>, ArchiveError> {
+pub fn resolve(
+    contents: &Contents,
+    is_file: impl Fn(&RelPath) -> bool,
+) -> Result<Vec<(&RelPath, &RelPath)>, ArchiveError> {
     let links: HashMap<&RelPath, &RelPath> = contents.links().iter().map(|link| (&link.path, &link.to)).collect();
     let mut resolved = Vec::with_capacity(links.len());
     for link in contents.links() {

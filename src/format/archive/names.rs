@@ -103,7 +103,9 @@ mod tests {
 
     #[test]
     fn hostile_names_are_refused() {
-        for name in ["", "/a", "//h/s", "../a", "a/..", "a\\b", "C:/x", "./c:x", "a\0b", "a\n", "a\u{202e}b", "a/\u{2025}/b"] {
+        for name in
+            ["", "/a", "//h/s", "../a", "a/..", "a\\b", "C:/x", "./c:x", "a\0b", "a\n", "a\u{202e}b", "a/\u{2025}/b"]
+        {
             assert!(path(name.as_bytes(), false).is_err(), "{name:?}");
         }
         for name in [&b"\\\\host\\share"[..], b"..\\a", b"\xff"] {

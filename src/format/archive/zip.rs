@@ -74,7 +74,10 @@ impl<R: Read + Seek> Zip<R> {
         self.exactly(&mut extra, &shown)?;
         local.take_zip64(&extra).map_err(|why| ArchiveError::damaged(&shown, why))?;
         if let Some(what) = local.differs(entry, &name) {
-            return Err(ArchiveError::damaged(&shown, format!("its local header and the directory disagree on its {what}")));
+            return Err(ArchiveError::damaged(
+                &shown,
+                format!("its local header and the directory disagree on its {what}"),
+            ));
         }
         let begin = entry.at + (LOCAL_BYTES + name.len() + extra.len()) as u64;
         let end = begin.checked_add(entry.packed).filter(|end| *end <= border);
@@ -101,7 +104,10 @@ impl<R: Read + Seek> Zip<R> {
     /// Reads on in the current member. Its end is told only when its size, its checksum and its descriptor were right.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
         let Some(current) = &mut self.current else { return Ok(0) };
-        let got = current.data.read(&mut self.input, buffer).map_err(|error| ArchiveError::from_io(error, Some(&current.shown)))?;
+        let got = current
+            .data
+            .read(&mut self.input, buffer)
+            .map_err(|error| ArchiveError::from_io(error, Some(&current.shown)))?;
         if got > 0 || buffer.is_empty() {
             self.budget.unpack(got as u64)?;
             return Ok(got);

@@ -35,7 +35,8 @@ impl Block {
     pub(super) fn has_checksum(&self) -> bool {
         let bytes = self.0.as_bytes();
         let spaces = u64::from(b' ') * CHECKSUM.len() as u64;
-        let sum = bytes[..CHECKSUM.start].iter().chain(&bytes[CHECKSUM.end..]).map(|byte| u64::from(*byte)).sum::<u64>();
+        let sum =
+            bytes[..CHECKSUM.start].iter().chain(&bytes[CHECKSUM.end..]).map(|byte| u64::from(*byte)).sum::<u64>();
         number(&bytes[CHECKSUM]).is_ok_and(|said| said == sum + spaces)
     }
 
@@ -112,7 +113,13 @@ mod tests {
         assert_eq!(number(b"  17 \0\0\0").unwrap(), 15);
         assert_eq!(number(b"\0\0\0").unwrap(), 0);
         assert_eq!(number(b"\x80\0\0\0\0\0\0\x02\0\0\0\x01").unwrap(), (2 << 32) + 1);
-        for field in [&b"18"[..], b"-1", b"1 7", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"\x80\x01\0\0\0\0\0\0\0\0\0\0"] {
+        for field in [
+            &b"18"[..],
+            b"-1",
+            b"1 7",
+            b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"\x80\x01\0\0\0\0\0\0\0\0\0\0",
+        ] {
             assert!(number(field).is_err(), "{field:?}");
         }
     }

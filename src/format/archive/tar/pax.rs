@@ -68,7 +68,17 @@ mod tests {
 
     #[test]
     fn records_that_lie_are_refused() {
-        for text in ["13 path=a/b\n", "11 path=a/b\n", "path=a\n", "7 path\n", "-1 a=b\n", "0 a\n", "6 =ab\n", "9 size=x\n", "99999999999999999999999 a=b\n"] {
+        for text in [
+            "13 path=a/b\n",
+            "11 path=a/b\n",
+            "path=a\n",
+            "7 path\n",
+            "-1 a=b\n",
+            "0 a\n",
+            "6 =ab\n",
+            "9 size=x\n",
+            "99999999999999999999999 a=b\n",
+        ] {
             assert!(Pax::parse(text.as_bytes()).is_err(), "{text:?}");
         }
     }

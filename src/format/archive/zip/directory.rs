@@ -102,11 +102,13 @@ fn find_end(input: &mut (impl Read + Seek), tail: &[u8], start: u64) -> Result<E
     if [u16_at(record, 4), u16_at(record, 6)].iter().any(|disk| *disk != 0 && *disk != 0xffff) {
         return Err(split());
     }
-    let small = End { at: u32_at(record, 16).into(), length: u32_at(record, 12).into(), count: u16_at(record, 10).into() };
+    let small =
+        End { at: u32_at(record, 16).into(), length: u32_at(record, 12).into(), count: u16_at(record, 10).into() };
     if u16_at(record, 8) != u16_at(record, 10) {
         return Err(split());
     }
-    let locator = at.checked_sub(LOCATOR_BYTES).map(|from| &tail[from..at]).filter(|bytes| bytes.starts_with(b"PK\x06\x07"));
+    let locator =
+        at.checked_sub(LOCATOR_BYTES).map(|from| &tail[from..at]).filter(|bytes| bytes.starts_with(b"PK\x06\x07"));
     let (end, behind) = match locator {
         None => (small, start + at as u64),
         Some(locator) => read_end64(input, locator, start + (at - LOCATOR_BYTES) as u64, &small)?,
@@ -121,7 +123,12 @@ fn find_end(input: &mut (impl Read + Seek), tail: &[u8], start: u64) -> Result<E
 }
 
 /// Reads the end record of zip64; gives where it begins too. Both records must say the same.
-fn read_end64(input: &mut (impl Read + Seek), locator: &[u8], behind: u64, small: &End) -> Result<(End, u64), ArchiveError> {
+fn read_end64(
+    input: &mut (impl Read + Seek),
+    locator: &[u8],
+    behind: u64,
+    small: &End,
+) -> Result<(End, u64), ArchiveError> {
     let failed = |error| ArchiveError::from_io(error, None);
     if u32_at(locator, 4) != 0 || u32_at(locator, 16) > 1 {
         return Err(split());
@@ -140,7 +147,10 @@ fn read_end64(input: &mut (impl Read + Seek), locator: &[u8], behind: u64, small
     let end = End { at: u64_at(&record, 48), length: u64_at(&record, 40), count: u64_at(&record, 32) };
     let same = |small: u64, wide: u64, most: u64| small == most || small == wide;
     let elsewhere = u64::from(ELSEWHERE);
-    if !same(small.at, end.at, elsewhere) || !same(small.length, end.length, elsewhere) || !same(small.count, end.count, 0xffff) {
+    if !same(small.at, end.at, elsewhere)
+        || !same(small.length, end.length, elsewhere)
+        || !same(small.count, end.count, 0xffff)
+    {
         return Err(whole("its two end records disagree"));
     }
     Ok((end, at))
@@ -189,7 +199,10 @@ impl Entry {
             return Err(ArchiveError::unsupported(&text, "is encrypted or patched, which is not read"));
         }
         if method != STORED && method != DEFLATED {
-            return Err(ArchiveError::unsupported(&text, format!("is compressed with method {method}: only stored and deflated ones are read")));
+            return Err(ArchiveError::unsupported(
+                &text,
+                format!("is compressed with method {method}: only stored and deflated ones are read"),
+            ));
         }
         if size > FILE_MAX_BYTES || packed > FILE_MAX_BYTES {
             return Err(ArchiveError::Size { member: shown(&text) });
