@@ -180,12 +180,11 @@ fn read_here(
     progress: &Arc<Progress>,
 ) -> Result<(Candidate, Container), Stop> {
     let Source { origin, length, bytes, file, is_remote: _ } = opened;
-    let (mut bytes, mut digesting) = match import.sha256 {
-        None => (Watched::new(bytes, Arc::clone(progress)), None),
-        Some(_) => {
-            let (bytes, digesting) = Watched::hashed(bytes, Arc::clone(progress));
-            (bytes, Some(digesting))
-        }
+    let (mut bytes, mut digesting) = if import.sha256.is_some() {
+        let (bytes, digesting) = Watched::hashed(bytes, Arc::clone(progress));
+        (bytes, Some(digesting))
+    } else {
+        (Watched::new(bytes, Arc::clone(progress)), None)
     };
     let budget = Budget::default();
     let mut prefix = Vec::new();

@@ -271,13 +271,11 @@ impl RemoteBody {
     /// The next piece; none at the end.
     pub async fn next(&mut self, remote: &Remote) -> Result<Option<Bytes>, RemoteError> {
         loop {
-            let piece = match timeout(remote.limits.no_progress, self.response.chunk()).await {
-                Ok(piece) => piece.map_err(|error| remote.network(&self.url, error))?,
-                Err(_) => {
-                    let (host, after) = (host_of(&self.url), remote.limits.no_progress);
-                    return Err(RemoteError::Network(HubError::Stalled { host, thing: self.place.clone(), after }));
-                }
+            let Ok(piece) = timeout(remote.limits.no_progress, self.response.chunk()).await else {
+                let (host, after) = (host_of(&self.url), remote.limits.no_progress);
+                return Err(RemoteError::Network(HubError::Stalled { host, thing: self.place.clone(), after }));
             };
+            let piece = piece.map_err(|error| remote.network(&self.url, error))?;
             let Some(mut piece) = piece else { return Ok(None) };
             let dropped = self.skip.min(piece.len() as u64);
             self.skip -= dropped;

@@ -221,7 +221,7 @@ pub(crate) fn zip_with(members: &[Member], change: impl FnOnce(&mut Vec<u8>)) ->
             }
         }
         directory.extend_from_slice(b"PK\x01\x02");
-        directory.extend_from_slice(&(member.made_by << 8 | 20).to_le_bytes());
+        directory.extend_from_slice(&(member.made_by << 8 | 0x14).to_le_bytes());
         directory.extend_from_slice(&common(sum, wide_packed, wide_size));
         for field in [member.name.len() as u16, extra.len() as u16, 0, member.disk, 0] {
             directory.extend_from_slice(&field.to_le_bytes());

@@ -1,7 +1,7 @@
 //! The hostile corpus: each kind refused with its reason, its member's name, exit code 3 and an untouched volume.
 
 use crate::build::{CONFIG, Member, Tar, gzip, metadata, record, seed, seed_and, zip, zip_with, zstd};
-use crate::rig::Rig;
+use crate::rig::{Rig, inspect};
 
 const UNSAFE: &str = "ArchiveUnsafe";
 const INVALID: &str = "ArchiveInvalid";
@@ -28,7 +28,7 @@ fn refuse(kinds: Vec<Kind>) {
         let message = imported.failed(reason);
         assert!(message.contains(says), "{name}: {message}");
         rig.assert_untouched();
-        assert_eq!(rig.inspect(&archive).failed(reason), message, "{name}");
+        assert_eq!(inspect(&archive).failed(reason), message, "{name}");
     }
 }
 

@@ -83,12 +83,6 @@ impl Rig {
         Ended::of(&self.command(Path::new("-")).stdin(file).output().unwrap())
     }
 
-    pub(crate) fn inspect(&self, archive: &Path) -> Ended {
-        let mut command = Command::new(BINARY);
-        command.arg("inspect").arg(archive).args(["--output", "json"]).stdin(Stdio::null());
-        Ended::of(&command.output().unwrap())
-    }
-
     pub(crate) fn entry(&self) -> PathBuf {
         self.volume().join("entries/org_2ftiny")
     }
@@ -120,6 +114,13 @@ impl Rig {
     pub(crate) fn assert_tidy(&self) {
         assert_eq!(names_below(&self.volume().join(".modelcache/staging")), Vec::<String>::new());
     }
+}
+
+/// Looks at an archive.
+pub(crate) fn inspect(archive: &Path) -> Ended {
+    let mut command = Command::new(BINARY);
+    command.arg("inspect").arg(archive).args(["--output", "json"]).stdin(Stdio::null());
+    Ended::of(&command.output().unwrap())
 }
 
 /// Every file below a folder, links followed.

@@ -164,13 +164,13 @@ pub(super) fn unpack(reader: &mut Reader<'_>, store: &Store, wishes: Wishes<'_>)
         drop(sync_inbox);
         let writing = threads.spawn(move || write(store, &write_inbox, &syncs));
         let feed = Feed::new(hash_steps, write_steps);
-        let fed = feed.everything(reader, wishes);
+        let seen = feed.everything(reader, wishes);
         drop(feed);
         let written = joined(writing);
         let synced = syncing.into_iter().map(joined).fold(Ok(()), Result::and);
         let hashed = hashing.join().map_err(|_| EngineError::Crashed)?;
-        let Fed { contents, files, sums } = match (fed, synced.and(written)) {
-            (Ok(fed), Ok(())) => fed,
+        let Fed { contents, files, sums } = match (seen, synced.and(written)) {
+            (Ok(seen), Ok(())) => seen,
             (Err(Stop::Other(EngineError::Crashed)) | Ok(_), Err(error)) => return Err(error.into()),
             (Err(stop), _) => return Err(stop),
         };

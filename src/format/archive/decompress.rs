@@ -9,13 +9,13 @@ use std::io::{self, BufRead, Read};
 pub(super) struct Gzip<R>(State<R>);
 
 enum State<R> {
-    Member(GzDecoder<R>),
+    Member(Box<GzDecoder<R>>),
     Ended,
 }
 
 impl<R: BufRead> Gzip<R> {
     pub(super) fn new(input: R) -> Self {
-        Self(State::Member(GzDecoder::new(input)))
+        Self(State::Member(Box::new(GzDecoder::new(input))))
     }
 }
 
@@ -33,7 +33,7 @@ impl<R: BufRead> Read for Gzip<R> {
             match input.fill_buf()?.first() {
                 None => {}
                 Some(0) => only_zeros(&mut input)?,
-                Some(_) => self.0 = State::Member(GzDecoder::new(input)),
+                Some(_) => self.0 = State::Member(Box::new(GzDecoder::new(input))),
             }
         }
     }

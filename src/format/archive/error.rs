@@ -31,13 +31,13 @@ pub enum ArchiveError {
         found: &'static str,
     },
     /// It ends too early.
-    #[error("it is cut off{}: copy or make it again", at(.member))]
+    #[error("it is cut off{}: copy or make it again", at(.member.as_deref()))]
     Cut {
         /// The last member that was seen.
         member: Option<String>,
     },
     /// Its structure contradicts itself.
-    #[error("it is damaged{}: {why}: copy or make it again", at(.member))]
+    #[error("it is damaged{}: {why}: copy or make it again", at(.member.as_deref()))]
     Damaged {
         /// The member.
         member: Option<String>,
@@ -179,8 +179,8 @@ pub(super) fn shown(name: &str) -> String {
     shorten(name, SHOWN_MAX_BYTES)
 }
 
-fn at(member: &Option<String>) -> String {
-    member.as_ref().map(|member| format!(" at its member {member:?}")).unwrap_or_default()
+fn at(member: Option<&str>) -> String {
+    member.map(|member| format!(" at its member {member:?}")).unwrap_or_default()
 }
 
 /// An error and its sources in one line.

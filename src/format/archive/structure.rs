@@ -59,7 +59,6 @@ pub struct Contents {
     links: Vec<Link>,
     names_bytes: usize,
     has_metadata: bool,
-    has_sums: bool,
     has_model: bool,
     told: Told,
 }
@@ -74,7 +73,6 @@ impl Contents {
             links: Vec::new(),
             names_bytes: 0,
             has_metadata: false,
-            has_sums: false,
             has_model: false,
             told: Told::default(),
         }
@@ -111,10 +109,7 @@ impl Contents {
                     self.has_metadata = true;
                     Ok(Place::Metadata)
                 }
-                (layout::SUMS, _) => {
-                    self.has_sums = true;
-                    Ok(Place::Sums)
-                }
+                (layout::SUMS, _) => Ok(Place::Sums),
                 (layout::MODEL, _) => Err(structure("its `model` is a file and no folder")),
                 (_, Some(path)) => {
                     self.has_model = true;
@@ -217,11 +212,6 @@ impl Contents {
     /// The root folder's name.
     pub fn root(&self) -> Option<&str> {
         self.root.as_deref()
-    }
-
-    /// Whether the archive has a list of checksums.
-    pub fn has_sums(&self) -> bool {
-        self.has_sums
     }
 
     /// At the end: whether everything is there. Gives what was left out beside the model.

@@ -18,7 +18,7 @@ use tar::EntryType;
 pub(super) use fields::is_header;
 
 /// Data that is not wanted is read in pieces of this size.
-const SKIP_BYTES: usize = 32 * 1024;
+const SKIP_BYTES: usize = 16 * 1024;
 
 /// A tar that is being read.
 pub(super) struct Tar<R> {
