@@ -40,7 +40,7 @@ pub(super) fn symlink_target(link: &RelPath, target: &[u8]) -> Result<RelPath, &
             name => names.push(name),
         }
     }
-    if target.ends_with('/') {
+    if target.is_empty() || target.ends_with('/') {
         return Err("is a folder");
     }
     checked(&names.join("/")).map_err(|_| "is no name that is taken")
