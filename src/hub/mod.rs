@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod auth;
 mod body;
 mod error;
 pub mod headers;

@@ -1,22 +1,18 @@
 //! An archive behind an address: read once from beginning to end, and gone on with where a connection was lost.
 
-use super::access::{self, TOKEN_MAX_BYTES};
+use super::access;
+use super::auth::Auth;
 use super::error::Fault;
-use super::send::{host_of, redirect};
-use super::{AccessError, Attempts, HubError, Limits, Login, error, headers};
-use crate::format::task::{ArchiveUrl, HubAccess, MountedFile};
+use super::send::{REDIRECTS_MAX, host_of, redirect};
+use super::{AccessError, Attempts, HubError, Limits, error, headers};
+use crate::format::task::{ArchiveUrl, HubAccess};
 use crate::ident::Reason;
 use bytes::{Buf, Bytes};
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE,
-};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 use reqwest::{Client, Response, StatusCode, Url};
 use std::time::Duration;
 use tokio::time::timeout;
-
-/// The most redirects that are followed.
-const REDIRECTS_MAX: usize = 20;
 
 /// Why an archive's server did not give what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +80,6 @@ impl RemoteError {
     }
 }
 
-enum Auth {
-    None,
-    Bearer(Login),
-    Basic { username: String, password: String, origin: String },
-}
-
 /// An archive behind an address, and the means to reach it.
 pub struct Remote {
     client: Client,
@@ -145,7 +135,7 @@ impl Remote {
         };
         let client = access::client(&access, &limits).map_err(RemoteError::Access)?;
         let proxies = access::proxies(&archive.proxy);
-        let auth = archive.auth.as_ref().map_or(Ok(Auth::None), auth).map_err(RemoteError::Access)?;
+        let auth = Auth::read(archive.auth.as_ref()).map_err(RemoteError::Access)?;
         Ok(Self { client, url, auth, proxies, limits })
     }
 
@@ -186,11 +176,7 @@ impl Remote {
         let mut request = self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
         // Another host must not learn what is for this one.
         if url.origin() == self.url.origin() {
-            request = match &self.auth {
-                Auth::None => request,
-                Auth::Bearer(login) => request.header(AUTHORIZATION, login.header.clone()),
-                Auth::Basic { username, password, .. } => request.basic_auth(username, Some(password)),
-            };
+            request = self.auth.put_into(request);
         }
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
@@ -221,11 +207,7 @@ impl Remote {
         match status {
             404 | 410 => RemoteError::NotFound { place, status },
             401 | 403 => {
-                let who = match &self.auth {
-                    Auth::None => "anonymous access (no login is set)".to_owned(),
-                    Auth::Bearer(login) => format!("{login:?}"),
-                    Auth::Basic { origin, .. } => format!("the login from {origin}"),
-                };
+                let who = self.auth.who();
                 RemoteError::Refused { place, who, status }
             }
             407 => {
@@ -296,23 +278,5 @@ impl RemoteBody {
 impl std::fmt::Debug for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Remote").field("place", &self.shown()).finish_non_exhaustive()
-    }
-}
-
-/// A login from a mounted folder: the file `token`, or the files `username` and `password`.
-fn auth(folder: &MountedFile) -> Result<Auth, AccessError> {
-    let file =
-        |name: &str| MountedFile { path: folder.path.join(name), origin: format!("{}, key {name:?}", folder.origin) };
-    if file("token").path.exists() {
-        return Login::read(&file("token")).map(Auth::Bearer);
-    }
-    let text = |name: &str| {
-        let bytes = access::read(&file(name), TOKEN_MAX_BYTES).ok()?;
-        // Editors end a file with a line feed, and no password does.
-        Some(String::from_utf8(bytes).ok()?.trim_end_matches(['\r', '\n']).to_owned())
-    };
-    match (text("username"), text("password")) {
-        (Some(username), Some(password)) => Ok(Auth::Basic { username, password, origin: folder.origin.clone() }),
-        _ => Err(AccessError::LoginMissing { origin: folder.origin.clone() }),
     }
 }

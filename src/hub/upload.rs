@@ -2,16 +2,17 @@
 //!
 //! A body cannot be sent a second time, so retries and redirects are the caller's: it makes the archive anew for each request.
 
-use super::access::{self, TOKEN_MAX_BYTES};
+use super::access;
+use super::auth::Auth;
 use super::refusal::harmless;
 use super::send::{REDIRECTS_MAX, host_of, redirect};
-use super::{AccessError, Attempts, HubError, Limits, Login, error, headers};
-use crate::format::task::{ArchiveUrl, HubAccess, MountedFile};
+use super::{AccessError, Attempts, HubError, Limits, error, headers};
+use crate::format::task::{ArchiveUrl, HubAccess};
 use crate::ident::Reason;
 use bytes::Bytes;
 use futures::stream;
 use hyper_util::client::proxy::matcher::Matcher;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, Client, Response, StatusCode, Url};
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -31,12 +32,6 @@ pub enum UploadError {
     /// No request could be made.
     #[error(transparent)]
     Access(AccessError),
-    /// The login's files are not there.
-    #[error("{origin} holds no login: it must have the key `token`, or the keys `username` and `password`")]
-    NoLogin {
-        /// What a person calls the folder.
-        origin: String,
-    },
     /// The network between here and there.
     #[error(transparent)]
     Network(HubError),
@@ -89,7 +84,6 @@ impl UploadError {
         match self {
             Self::Address => Reason::ArchiveNotFound,
             Self::Access(error) => error.reason(),
-            Self::NoLogin { .. } => Reason::SecretNotFound,
             Self::Network(error) => error.reason(),
             Self::Stalled { .. } => Reason::Stalled,
             Self::Busy { status: 429, .. } => Reason::RateLimited,
@@ -116,16 +110,9 @@ impl UploadError {
         match self {
             Self::Stalled { .. } | Self::Busy { .. } => true,
             Self::Network(error) => error.is_transient(),
-            Self::Address | Self::Access(_) | Self::NoLogin { .. } | Self::Refused { .. } => false,
+            Self::Address | Self::Access(_) | Self::Refused { .. } => false,
         }
     }
-}
-
-/// A login to any server.
-#[derive(Clone)]
-enum Auth {
-    Token(Login),
-    Password { user: String, password: String, origin: String },
 }
 
 /// A server that takes an archive, and the means to reach it.
@@ -134,7 +121,7 @@ pub struct Store {
     first: Url,
     url: Url,
     redirects: usize,
-    auth: Option<Auth>,
+    auth: Auth,
     proxies: Matcher,
     limits: Limits,
 }
@@ -165,7 +152,7 @@ impl Store {
         let proxies = access::proxies(&proxy);
         let access = HubAccess { endpoint, token: None, ca_bundle, proxy, limit_bytes_per_second: None };
         let client = access::client(&access, &limits).map_err(UploadError::Access)?;
-        let auth = place.auth.as_ref().map(Auth::read).transpose()?;
+        let auth = Auth::read(place.auth.as_ref()).map_err(UploadError::Access)?;
         Ok(Self { client, first: url.clone(), url, redirects: 0, auth, proxies, limits })
     }
 
@@ -186,10 +173,8 @@ impl Store {
             request = request.header(CONTENT_LENGTH, length);
         }
         // A login is for the host that was named, and for no other that it sends us to.
-        match self.auth.as_ref().filter(|_| self.url.origin() == self.first.origin()) {
-            Some(Auth::Token(login)) => request = request.header(AUTHORIZATION, login.header.clone()),
-            Some(Auth::Password { user, password, .. }) => request = request.basic_auth(user, Some(password)),
-            None => {}
+        if self.is_own() {
+            request = self.auth.put_into(request);
         }
         let request = request.body(body(pieces, Arc::clone(&taken)));
         let response = tokio::select! {
@@ -252,41 +237,18 @@ impl Store {
         error::network(&host_of(&self.url), error, proxy.as_deref())
     }
 
+    fn is_own(&self) -> bool {
+        self.url.origin() == self.first.origin()
+    }
+
     fn who(&self) -> String {
-        match self.auth.as_ref().filter(|_| self.url.origin() == self.first.origin()) {
-            Some(Auth::Token(login)) => format!("{login:?}"),
-            Some(Auth::Password { origin, .. }) => format!("the password from {origin}"),
-            None => "no login".to_owned(),
-        }
+        if self.is_own() { self.auth.who() } else { Auth::None.who() }
     }
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("host", &host_of(&self.url)).finish_non_exhaustive()
-    }
-}
-
-impl Auth {
-    /// Reads a mounted folder with `token`, or `username` and `password`, in it.
-    fn read(folder: &MountedFile) -> Result<Self, UploadError> {
-        let file = |name: &str| MountedFile {
-            path: folder.path.join(name),
-            origin: format!("{}, key {name:?}", folder.origin),
-        };
-        let text = |name: &str| {
-            let bytes = access::read(&file(name), TOKEN_MAX_BYTES).ok();
-            bytes
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
-        };
-        if folder.path.join("token").exists() {
-            return Login::read(&file("token")).map(Self::Token).map_err(UploadError::Access);
-        }
-        match (text("username"), text("password")) {
-            (Some(user), Some(password)) => Ok(Self::Password { user, password, origin: folder.origin.clone() }),
-            _ => Err(UploadError::NoLogin { origin: folder.origin.clone() }),
-        }
     }
 }
 
