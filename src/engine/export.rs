@@ -71,8 +71,8 @@ pub(super) async fn write(
     let _stop_at_end = StopAtEnd(stop.clone());
     content.plan(progress);
     if format == ArchiveFormat::Zip {
-        let stop = stop.clone();
-        content = blocking(move || content.find_crcs(|| stop.is_stopped()).map(|()| content)).await?;
+        let (progress, stop) = (Arc::clone(progress), stop.clone());
+        content = blocking(move || content.find_crcs(&progress, &stop).map(|()| content)).await?;
     }
     let (place, its_progress) = (place.clone(), Arc::clone(progress));
     match place {

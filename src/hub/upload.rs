@@ -135,11 +135,22 @@ pub enum Answer {
     Moved,
 }
 
-/// When the server last took something, and whether all was taken.
+/// When something last happened to a request, and who has to do what next.
 #[derive(Debug, Clone, Copy)]
 struct Taken {
     last: Instant,
-    is_all: bool,
+    turn: Turn,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// The server's, which takes a piece.
+    Taking,
+    /// Ours: the next piece is being made. A slow disk is no fault of the server's.
+    Making,
+    /// The server's, which has everything and answers.
+    Answering,
 }
 
 impl Store {
@@ -167,7 +178,7 @@ impl Store {
         length: Option<u64>,
         pieces: mpsc::Receiver<io::Result<Bytes>>,
     ) -> Result<Answer, UploadError> {
-        let taken = Arc::new(Mutex::new(Taken { last: Instant::now(), is_all: false }));
+        let taken = Arc::new(Mutex::new(Taken { last: Instant::now(), turn: Turn::Taking }));
         let mut request = self.client.put(self.url.clone()).header(CONTENT_TYPE, "application/octet-stream");
         if let Some(length) = length {
             request = request.header(CONTENT_LENGTH, length);
@@ -223,12 +234,16 @@ impl Store {
     /// Returns when the server took nothing for too long.
     async fn stalled(&self, taken: &Mutex<Taken>) -> UploadError {
         loop {
-            let Taken { last, is_all } = *taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let after = if is_all { self.limits.first_byte } else { self.limits.no_progress };
-            if Instant::now() >= last + after {
+            let Taken { last, turn } = *taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (since, after) = match turn {
+                Turn::Taking => (last, self.limits.no_progress),
+                Turn::Making => (Instant::now(), self.limits.no_progress),
+                Turn::Answering => (last, self.limits.first_byte),
+            };
+            if Instant::now() >= since + after {
                 return UploadError::Stalled { host: host_of(&self.url), after };
             }
-            sleep_until(last + after).await;
+            sleep_until(since + after).await;
         }
     }
 
@@ -255,15 +270,14 @@ impl std::fmt::Debug for Store {
 /// A body of pieces that come from another thread.
 fn body(pieces: mpsc::Receiver<io::Result<Bytes>>, taken: Arc<Mutex<Taken>>) -> Body {
     let next = |(mut pieces, taken): (mpsc::Receiver<io::Result<Bytes>>, Arc<Mutex<Taken>>)| async move {
-        touch(&taken, false);
+        touch(&taken, Turn::Making);
         let piece = pieces.recv().await;
-        // Waiting for our own disk is no fault of the server's.
-        touch(&taken, piece.is_none());
+        touch(&taken, if piece.is_some() { Turn::Taking } else { Turn::Answering });
         piece.map(|piece| (piece, (pieces, taken)))
     };
     Body::wrap_stream(stream::unfold((pieces, taken), next))
 }
 
-fn touch(taken: &Mutex<Taken>, is_all: bool) {
-    *taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Taken { last: Instant::now(), is_all };
+fn touch(taken: &Mutex<Taken>, turn: Turn) {
+    *taken.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Taken { last: Instant::now(), turn };
 }

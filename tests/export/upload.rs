@@ -12,6 +12,7 @@ use modelcache::format::task::{ArchiveFormat, ArchivePlace, ArchiveUrl, MountedF
 use modelcache::ident::Reason;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -273,4 +274,18 @@ async fn nobody_there_and_no_address() {
     url(&mut rig).url = "ftp://me:s3cret@store/x".into();
     let message = rig.fails(Reason::ArchiveNotFound).await;
     assert!(!message.contains("s3cret"), "{message}");
+}
+
+#[tokio::test]
+async fn a_server_that_takes_nothing_is_given_up() {
+    // The system takes the connection and some of the bytes; nobody reads them.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let running = start(Vec::new(), None).await;
+    let mut rig = rig(&running);
+    url(&mut rig).url = format!("http://{}/x", listener.local_addr().unwrap());
+    rig.settings.limits.retry.tries = 1;
+    rig.settings.limits.no_progress = Duration::from_millis(200);
+    rig.settings.limits.first_byte = Duration::from_millis(200);
+    let message = rig.fails(Reason::Stalled).await;
+    assert!(message.contains("took nothing of the archive for 0.2 s"), "{message}");
 }

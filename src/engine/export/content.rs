@@ -1,6 +1,6 @@
 //! What goes into an archive, in its order: known before the first byte is written.
 
-use super::ExportError;
+use super::{ExportError, Stop};
 use crate::engine::EngineError;
 use crate::engine::progress::Progress;
 use crate::engine::volume::{Dir, VolumeError};
@@ -113,7 +113,7 @@ impl Content {
     }
 
     /// A zip has each file's CRC before its bytes, so all files are read once for that alone.
-    pub(super) fn find_crcs(&mut self, is_stopped: impl Fn() -> bool) -> Result<(), EngineError> {
+    pub(super) fn find_crcs(&mut self, progress: &Progress, stop: &Stop) -> Result<(), EngineError> {
         let mut found = Vec::new();
         let mut buffer = vec![0; BUFFER_BYTES];
         for member in &self.members {
@@ -124,12 +124,15 @@ impl Content {
                     let mut hasher = crc32fast::Hasher::new();
                     let mut opened = self.open(file)?;
                     loop {
-                        if is_stopped() {
+                        if stop.is_stopped() {
                             return Err(EngineError::Export(ExportError::Stopped));
                         }
                         match read(&mut opened, &mut buffer, &self.shown(file))? {
                             0 => break,
-                            got => hasher.update(&buffer[..got]),
+                            got => {
+                                hasher.update(&buffer[..got]);
+                                progress.fetched(got as u64);
+                            }
                         }
                     }
                     hasher.finalize()
