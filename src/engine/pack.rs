@@ -1,6 +1,5 @@
 //! A folder (a git clone, a hub cache's snapshot, a model of one's own) into an archive.
 
-mod rules;
 mod survey;
 
 use super::export::{self, Content};

@@ -163,7 +163,7 @@ fn what_is_no_model_is_refused_with_the_way_out() {
     folder.refused("ArchiveInvalid", "a link to a folder");
     std::fs::remove_file(folder.path("link")).unwrap();
     folder.write("CONFIG.json", "{}");
-    folder.refused("ArchiveInvalid", "by case only");
+    folder.refused("ArchiveInvalid", "by case");
     std::fs::remove_file(folder.path("CONFIG.json")).unwrap();
     folder.write("a\\b", "");
     folder.refused("ArchiveUnsafe", "a\\b");

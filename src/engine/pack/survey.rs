@@ -1,9 +1,10 @@
 //! A folder, looked at before anything is packed: its files, and the commit that it says it is.
 
-use super::rules::{POINTER_MAX_BYTES, is_left_out, is_pointer};
 use crate::engine::EngineError;
 use crate::engine::export::ExportError;
 use crate::engine::volume::{Dir, Kind, VolumeError};
+use crate::format::archive::limits::POINTER_MAX_BYTES;
+use crate::format::archive::{folded, is_left_out, is_pointer};
 use crate::ident::{Commit, RelPath};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -107,8 +108,9 @@ impl Walk<'_> {
 fn check_case(root: &Path, files: &BTreeMap<RelPath, PathBuf>) -> Result<(), EngineError> {
     let mut seen: HashMap<String, &RelPath> = HashMap::new();
     for path in files.keys() {
-        if let Some(other) = seen.insert(path.case_folded(), path) {
-            let why = format!("its name differs from {other} by case only: rename one, or leave it out");
+        if let Some(other) = seen.insert(folded(path, true), path) {
+            let why =
+                format!("its name differs from {other} by case or form of Unicode only: rename one, or leave it out");
             return Err(unpackable(&root.join(path.as_path()), &why));
         }
     }

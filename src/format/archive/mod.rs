@@ -20,6 +20,7 @@ pub use detect::{Container, PREFIX_BYTES, detect};
 pub use error::ArchiveError;
 pub use limits::Budget;
 pub use links::{Link, resolve};
+pub use names::folded;
 pub use reader::{Input, Reader};
 pub use structure::{Contents, Place, Told, is_left_out, is_pointer};
 

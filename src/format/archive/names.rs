@@ -69,7 +69,7 @@ fn checked(text: &str) -> Result<RelPath, ArchiveError> {
 }
 
 /// The form under which two names are one: NFC, and without case where the volume ignores it.
-pub(super) fn folded(path: &RelPath, ignores_case: bool) -> String {
+pub fn folded(path: &RelPath, ignores_case: bool) -> String {
     if path.as_str().is_ascii() {
         return if ignores_case { path.as_str().to_ascii_lowercase() } else { path.to_string() };
     }
