@@ -48,8 +48,8 @@ async fn slow_connections_are_answered_with_more_of_them() {
     assert!((5..=32).contains(&most), "{most} at a time");
 }
 
-/// 705 kB in all; the last piece is waited for before it is written.
-const AT_A_MEGABYTE: Duration = Duration::from_millis(600);
+/// 705 kB at 300 kB/s; the last piece is waited for before it is written.
+const AT_THE_LIMIT: Duration = Duration::from_millis(2_200);
 
 #[tokio::test]
 async fn a_rate_is_that_of_all_connections() {
@@ -57,12 +57,12 @@ async fn a_rate_is_that_of_all_connections() {
     rig.settings.cut = Cut { piece_bytes: 64 * 1024, half_bytes: 16 * 1024 };
     // Slow enough that bodies overlap, and far faster than the limit.
     rig.hub().wait_micros.store(1_000, Ordering::Relaxed);
-    rig.download().hub.limit_bytes_per_second = Some(1_000_000);
+    rig.download().hub.limit_bytes_per_second = Some(300_000);
     let began = Instant::now();
     rig.run().await.unwrap();
     rig.assert_published(&chosen());
     assert!(rig.hub().most_open.load(Ordering::Relaxed) > 1);
-    assert!(began.elapsed() >= AT_A_MEGABYTE, "{:?}", began.elapsed());
+    assert!(began.elapsed() >= AT_THE_LIMIT, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -80,10 +80,10 @@ async fn a_rate_can_be_typed() {
     assert!(said.contains("at least 1k"), "{said}");
     assert!(rig.hub().seen().is_empty());
     let began = Instant::now();
-    let done = run("1M").await;
+    let done = run("300k").await;
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     rig.assert_published(&chosen());
-    assert!(began.elapsed() >= AT_A_MEGABYTE, "{:?}", began.elapsed());
+    assert!(began.elapsed() >= AT_THE_LIMIT, "{:?}", began.elapsed());
 }
 
 /// A worker's peak, with as many connections as there may be.

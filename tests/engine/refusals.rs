@@ -1,9 +1,9 @@
 //! The Hub says no, each time for a reason of its own.
 
-use crate::fakehub::{COMMIT, answer, git_sha1};
+use crate::fakehub::{COMMIT, HubFile, answer, git_sha1, noise};
 use crate::rig::{Rig, chosen};
 use modelcache::ident::Reason;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const ALWAYS: usize = usize::MAX;
 
@@ -79,14 +79,18 @@ async fn a_pause_is_kept_and_then_reported() {
 
 #[tokio::test]
 async fn a_pause_holds_for_all_connections() {
+    let mut files: Vec<_> = chosen().into_iter().filter(|file| file.lfs).collect();
+    files.extend((0..40).map(|n| HubFile { path: format!("{n}.json"), bytes: noise(n, 100), lfs: false }));
     for header in [("ratelimit", "\"resolvers\";r=0;t=1"), ("retry-after", "1")] {
-        let mut rig = Rig::new().await;
-        rig.hub().fault("README.md", 1, answer(429, &[header], ""));
-        let began = Instant::now();
+        let mut rig = Rig::with(files.clone()).await;
+        // The largest file is asked for first.
+        rig.hub().fault("model.safetensors", 1, answer(429, &[header], ""));
         rig.run().await.unwrap();
-        rig.assert_published(&chosen());
-        // Between tries there is no other wait here.
-        assert!(began.elapsed() >= Duration::from_secs(1), "{header:?}: {:?}", began.elapsed());
+        rig.assert_published(&files);
+        let asked: Vec<_> = rig.hub().requests_for("/resolve/").into_iter().map(|seen| seen.at).collect();
+        // Some were on their way when the answer came.
+        let late = asked.iter().filter(|at| at.duration_since(asked[0]) >= Duration::from_millis(990)).count();
+        assert!(late >= 20, "{header:?}: {late} of {} requests waited", asked.len());
     }
 }
 

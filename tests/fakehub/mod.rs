@@ -13,6 +13,7 @@ use sha1::Digest;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -68,6 +69,7 @@ struct Rule {
 /// A request as it was seen.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    pub at: Instant,
     /// Path and query.
     pub target: String,
     pub authorization: Option<String>,
@@ -278,6 +280,7 @@ impl Hub {
     fn notice(&self, request: &Request<Body>) -> (String, Option<Fault>) {
         let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8().unwrap().into_owned();
         self.seen.lock().unwrap().push(Seen {
+            at: Instant::now(),
             target: request.uri().to_string(),
             authorization: header(request, "authorization"),
             range: header(request, "range"),
