@@ -15,10 +15,14 @@ mod metadata;
 mod outcome;
 #[path = "../fuzz/checks/sums.rs"]
 mod sums;
+#[path = "../fuzz/checks/tar.rs"]
+mod tar;
 #[path = "../fuzz/checks/task.rs"]
 mod task;
 #[path = "../fuzz/checks/tree.rs"]
 mod tree;
+#[path = "../fuzz/checks/zip.rs"]
+mod zip;
 
 /// The numbers of one run: another start, other changes.
 const START: u64 = 0x6d6f_6465_6c63;
@@ -139,7 +143,7 @@ macro_rules! checks {
     };
 }
 
-checks!(headers, journal, metadata, outcome, sums, task, tree);
+checks!(headers, journal, metadata, outcome, sums, tar, task, tree, zip);
 
 #[test]
 fn every_fuzz_target_is_run_here() {
