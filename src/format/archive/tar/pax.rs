@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn records() {
-        let pax = Pax::parse(b"12 path=a/b\n20 comment=with = in\n9 size=7\n").unwrap();
+        let pax = Pax::parse(b"12 path=a/b\n21 comment=with = in\n9 size=7\n").unwrap();
         assert_eq!((pax.path.unwrap(), pax.size.unwrap()), (b"a/b".to_vec(), 7));
         assert_eq!(Pax::parse(b"12 path=a/b\n8 path=\n").unwrap(), Pax::default());
         assert!(Pax::parse(b"21 GNU.sparse.major=1\n").unwrap_err().contains("length"));
