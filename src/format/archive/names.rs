@@ -119,8 +119,8 @@ mod tests {
         let meant = |target: &str| symlink_target(&link, target.as_bytes()).map(String::from);
         assert_eq!(meant("../blobs/x").unwrap(), "root/blobs/x");
         assert_eq!(meant("./b").unwrap(), "root/model/b");
-        for target in ["../../x", "/x", "b/", "..", "../..", "", "a\\b"] {
-            assert!(meant(target).is_err() || target == "..", "{target}");
+        for target in ["../../x", "/x", "b/", "../..", "a\\b"] {
+            assert!(meant(target).is_err(), "{target}");
         }
     }
 
