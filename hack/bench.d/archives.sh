@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# `hack/bench archives`: exports against GNU tar and zstd. To be sourced.
+# `hack/bench archives`: exports and imports against GNU tar, zstd and openssl. To be sourced.
 
 bench_archives() {
   # shellcheck source=hack/judges/install.sh
@@ -15,4 +15,5 @@ bench_archives() {
   echo "modelcache of $(git -C "$ROOT" rev-parse --short HEAD), $(date -u +%F)."
   echo
   PYTHONDONTWRITEBYTECODE=1 python3 "$ROOT/hack/bench.d/export.py" --binary "$MODELCACHE_BIN" --work "$BENCH_WORK" "$@"
+  PYTHONDONTWRITEBYTECODE=1 python3 "$ROOT/hack/bench.d/import.py" --binary "$MODELCACHE_BIN" --dir "$BENCH_WORK" "$@"
 }
