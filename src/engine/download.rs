@@ -119,7 +119,7 @@ async fn done_before(
             manifest: Some(entry.sums.manifest(bytes)),
             ..Done::default()
         };
-        Ok(Some(Finished { done, metadata: Some(entry.metadata) }))
+        Ok(Some(Finished { done, metadata: Some(entry.metadata), listing: None }))
     })
     .await?;
     if let Some(manifest) = found.as_ref().and_then(|finished| finished.done.manifest) {
@@ -298,5 +298,5 @@ fn conclude(
         bytes_fetched: ready.progress.bytes_fetched(),
         ..Done::default()
     };
-    Ok(Finished { done, metadata: Some(metadata.clone()) })
+    Ok(Finished { done, metadata: Some(metadata.clone()), listing: None })
 }

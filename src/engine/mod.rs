@@ -2,7 +2,7 @@
 //!
 //! This room turns a task into files, and is the same in a Job and on a laptop. Its pure parts (`select`, `plan`, `ranges`,
 //! `journal`, `schedule`, `pace`) decide, `volume` is the one place that writes to a volume, and `download` and `delete` put
-//! them together. It must not know Kubernetes, the command line, standard output or the environment.
+//! them together; `listing` looks at a folder of archives. It must not know Kubernetes, the command line, standard output or the environment.
 
 mod connection;
 pub mod delete;
@@ -14,6 +14,7 @@ mod error;
 mod fetch;
 mod hash;
 pub mod journal;
+pub mod listing;
 mod pace;
 pub mod plan;
 pub mod progress;
@@ -30,7 +31,7 @@ pub use error::EngineError;
 pub use schedule::Cut;
 
 use crate::format::metadata::ModelMetadata;
-use crate::format::outcome::Done;
+use crate::format::outcome::{Done, Listing};
 use crate::format::task::{Task, Work};
 use crate::hub::{Limits, Login};
 use progress::Progress;
@@ -71,8 +72,10 @@ impl Default for Settings {
 pub struct Finished {
     /// What a worker's last line says.
     pub done: Done,
-    /// The model's metadata; absent after a deletion.
+    /// The model's metadata; absent after a deletion or a listing.
     pub metadata: Option<ModelMetadata>,
+    /// What a folder of archives holds, after a listing.
+    pub listing: Option<Listing>,
 }
 
 /// Does a task.
@@ -81,6 +84,7 @@ pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> 
         Work::Download(download) => download::run(task, download, settings, progress).await,
         Work::Import(_) | Work::Export(_) => Err(EngineError::Crashed),
         Work::Delete(delete) => delete::run(task, delete).await,
+        Work::List(list) => listing::run(task, list).await,
     }
 }
 

@@ -35,6 +35,7 @@ mod fakehub;
 mod faults;
 mod happy;
 mod kill;
+mod listing;
 mod network;
 mod ranges;
 mod refusals;
