@@ -82,7 +82,7 @@ impl Observed {
                     made.status = claim("x", "Bound").status;
                     self.scene.claim = Some(made);
                 }
-                Action::SetClaimOwned { .. } | Action::CreateConfigMap(_) => {}
+                Action::SetClaimOwned { .. } | Action::CreateConfigMap(_) | Action::CreateEntry(_) => {}
                 Action::CreateJob(made) => self = self.with_job((**made).clone()),
                 Action::DeleteJob { name, .. } => {
                     self.scene.jobs.retain(|job| job.metadata.name.as_ref() != Some(name));

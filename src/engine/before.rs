@@ -79,5 +79,5 @@ pub(super) fn finished(
         manifest: Some(entry.sums.manifest(bytes)),
         ..Done::default()
     };
-    Ok(Some(Finished { done, metadata: Some(entry.metadata) }))
+    Ok(Some(Finished { done, metadata: Some(entry.metadata), listing: None }))
 }

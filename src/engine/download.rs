@@ -260,5 +260,5 @@ fn conclude(
         bytes_fetched: ready.progress.bytes_fetched(),
         ..Done::default()
     };
-    Ok(Finished { done, metadata: Some(metadata.clone()) })
+    Ok(Finished { done, metadata: Some(metadata.clone()), listing: None })
 }

@@ -95,6 +95,26 @@ pub enum EngineError {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder of archives is not there.
+    #[error("{origin} does not exist: create it, or correct the path")]
+    NoFolder {
+        /// The folder.
+        origin: String,
+    },
+    /// The names of a folder are too long to be sent.
+    #[error(
+        "{origin} holds {archives} archives, whose names are {bytes} bytes long together, and {max} can be listed: spread them over several folders, and import each"
+    )]
+    LongListing {
+        /// The folder.
+        origin: String,
+        /// How many archives.
+        archives: usize,
+        /// The length of the listing.
+        bytes: usize,
+        /// The longest that is sent.
+        max: usize,
+    },
     /// A bug in modelcache, seen as a panic of a helper thread.
     #[error("modelcache itself failed; please report it with the log: it is retried")]
     Crashed,
@@ -116,6 +136,8 @@ impl EngineError {
             Self::Checksum { .. } => Reason::ChecksumMismatch,
             Self::Conflict { .. } | Self::Damaged { .. } => Reason::Conflict,
             Self::NotOnVolume { .. } | Self::NoCache { .. } => Reason::FileNotFound,
+            Self::NoFolder { .. } => Reason::ArchiveNotFound,
+            Self::LongListing { .. } => Reason::ArchiveInvalid,
             Self::Crashed => Reason::Interrupted,
         }
     }

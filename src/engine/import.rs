@@ -122,7 +122,7 @@ pub async fn inspect(
         ..Done::default()
     };
     let files = candidate.files.into_iter().map(|(path, kept)| (path, kept.size, kept.hashed.sha256)).collect();
-    let finished = Finished { done, metadata: Some(candidate.metadata) };
+    let finished = Finished { done, metadata: Some(candidate.metadata), listing: None };
     Ok(Inspection { finished, container, files, left_out: candidate.left_out.names })
 }
 
@@ -371,7 +371,7 @@ fn conclude(target: &Target, mut candidate: Candidate, unverified: Option<String
         unverified,
         ..Done::default()
     };
-    Ok(Finished { done, metadata: Some(candidate.metadata) })
+    Ok(Finished { done, metadata: Some(candidate.metadata), listing: None })
 }
 
 /// Puts each file where the model has it, in the staging; gives those that the snapshot does not have yet.

@@ -2,7 +2,7 @@
 //!
 //! This room turns a task into files, and is the same in a Job and on a laptop. Its pure parts (`select`, `plan`, `ranges`,
 //! `journal`, `schedule`, `pace`) decide, `volume` is the one place that writes to a volume, and `download` and `delete` put
-//! them together. It must not know Kubernetes, the command line, standard output or the environment.
+//! them together; `listing` looks at a folder of archives. It must not know Kubernetes, the command line, standard output or the environment.
 
 mod before;
 mod connection;
@@ -18,6 +18,7 @@ mod hash;
 pub mod import;
 pub mod inventory;
 pub mod journal;
+pub mod listing;
 mod pace;
 pub mod pack;
 pub mod plan;
@@ -35,7 +36,7 @@ pub use error::EngineError;
 pub use schedule::Cut;
 
 use crate::format::metadata::ModelMetadata;
-use crate::format::outcome::Done;
+use crate::format::outcome::{Done, Listing};
 use crate::format::task::{Task, Work};
 use crate::hub::{Limits, Login};
 use progress::Progress;
@@ -76,8 +77,10 @@ impl Default for Settings {
 pub struct Finished {
     /// What a worker's last line says.
     pub done: Done,
-    /// The model's metadata; absent after a deletion.
+    /// The model's metadata; absent after a deletion or a listing.
     pub metadata: Option<ModelMetadata>,
+    /// What a folder of archives holds, after a listing.
+    pub listing: Option<Listing>,
 }
 
 /// Does a task.
@@ -87,6 +90,7 @@ pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> 
         Work::Import(import) => import::run(task, import, settings, progress).await,
         Work::Export(export) => export::run(task, export, settings, progress).await,
         Work::Delete(delete) => delete::run(task, delete).await,
+        Work::List(list) => listing::run(task, list).await,
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Work {
     Export(Export),
     /// Remove an entry and what no other entry lists.
     Delete(Delete),
+    /// Tell which archives a folder holds.
+    List(List),
 }
 
 /// A download from a Hub.
@@ -170,6 +172,17 @@ pub struct Usage {
 pub struct Delete {
     /// The model whose entry goes.
     pub model: ModelRef,
+}
+
+/// The listing of a folder of archives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct List {
+    /// The folder below the task's volume. Absent: the volume's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<RelPath>,
+    /// What a person calls it, for messages: `the folder models in claim usb`.
+    pub origin: String,
 }
 
 /// Where a Hub is and how to reach it. Secrets are files: their text is in no task.

@@ -15,7 +15,7 @@ use kube::api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, Pos
 use kube::core::ApiResource;
 use kube::runtime::{conditions, wait::await_condition};
 use kube::{Api, Client, CustomResourceExt};
-use modelcache::api::{HubConnection, ModelCacheEntry, ModelCacheExport, crds};
+use modelcache::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, crds};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -271,6 +271,68 @@ async fn bad_exports_are_refused_and_good_ones_cannot_be_changed() {
     let change = Patch::Merge(json!({"spec": {"format": "Zip"}}));
     let said = refusal(api.patch("try", &PatchParams::default(), &change).await, "a change");
     assert!(said.contains("spec is immutable"), "{said}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn bad_imports_are_refused_and_good_ones_keep_their_source() {
+    let server = Server::with_namespace("imports").await;
+    let api = server.api(&ModelCacheImport::api_resource());
+    let import = |spec: &Value| {
+        let mut object = DynamicObject::new("try", &ModelCacheImport::api_resource());
+        object.data = json!({ "spec": spec });
+        object
+    };
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let storage = json!({"claimName": "models"});
+    for (source, message) in [
+        (json!({}), "exactly one of claimName and urls"),
+        (json!({"claimName": "a", "urls": ["https://files.example/a"]}), "exactly one of claimName and urls"),
+        (json!({"urls": []}), "spec.source.urls"),
+        (json!({"urls": ["http://files.example/a.tar"]}), "spec.source.urls"),
+        (json!({"urls": ["https://me:secret@files.example/a.tar"]}), "spec.source.urls"),
+        (json!({"urls": ["https://files.example/a", "https://files.example/a"]}), "Duplicate"),
+        (json!({"urls": ["https://files.example/a"], "path": "b"}), "spec.source.path is for a claim"),
+        (json!({"claimName": "a", "path": "b/../c"}), "must not hold the names"),
+        (json!({"claimName": "a", "path": "/b"}), "spec.source.path"),
+        (json!({"claimName": "a", "authSecretRef": {"name": "b"}}), "authSecretRef is for urls"),
+    ] {
+        let spec = json!({"source": source, "storage": storage});
+        let said = refusal(api.create(&dry, &import(&spec)).await, &spec.to_string());
+        assert!(said.contains(message), "{spec}: {said:?} does not contain {message:?}");
+    }
+    let template = |spec: Value| json!({"volumeClaimTemplate": {"spec": spec}});
+    for (storage, message) in [
+        (json!(null), "spec.storage"),
+        (json!({}), "exactly one of claimName and volumeClaimTemplate"),
+        (json!({"claimName": "a", "subPath": "../b"}), "subPath"),
+        (template(json!({})), "(sizing) is not supported yet"),
+        (template(json!({"resources": {"requests": {"storage": "0"}}})), "positive quantity"),
+    ] {
+        let spec = json!({"source": {"claimName": "a"}, "storage": storage});
+        let said = refusal(api.create(&dry, &import(&spec)).await, &spec.to_string());
+        assert!(said.contains(message), "{spec}: {said:?} does not contain {message:?}");
+    }
+    let sized = template(json!({"resources": {"requests": {"storage": "20Gi"}}}));
+    for spec in [
+        json!({"source": {"claimName": "usb"}, "storage": sized}),
+        json!({"source": {"claimName": "usb", "path": "models/mini LM"}, "storage": storage, "reclaimPolicy": "Retain"}),
+        json!({"source": {"urls": ["https://files.example/a.tar?sig=1", "https://files.example/b"], "authSecretRef": {"name": "a"}}, "storage": storage}),
+    ] {
+        let taken = api.create(&dry, &import(&spec)).await;
+        assert!(taken.is_ok(), "{spec}: {}", taken.unwrap_err());
+    }
+    let good = json!({"source": {"claimName": "usb"}, "storage": storage});
+    api.create(&PostParams::default(), &import(&good)).await.unwrap();
+    let change =
+        async |spec: Value| api.patch("try", &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await;
+    for spec in
+        [json!({"source": {"path": "b"}}), json!({"storage": {"subPath": "b"}}), json!({"reclaimPolicy": "Retain"})]
+    {
+        let said = refusal(change(spec.clone()).await, &spec.to_string());
+        assert!(said.contains("are immutable: create another import"), "{spec}: {said}");
+    }
+    change(json!({"job": {"priorityClassName": "low"}})).await.unwrap();
     server.end().await;
 }
 

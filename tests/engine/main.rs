@@ -57,6 +57,7 @@ mod faults;
 mod happy;
 mod kill;
 mod limits;
+mod listing;
 mod network;
 mod ranges;
 mod refusals;

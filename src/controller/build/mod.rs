@@ -3,17 +3,20 @@
 //! Pure, and snapshot-tested: a reader sees the objects in `snapshots/`.
 
 mod claim;
+mod entry;
 mod job;
 mod tasks;
 #[cfg(test)]
 mod tests;
 
 pub use claim::{ca_config_map, claim};
-pub use tasks::{delete_job, export_job, transfer_job};
+pub use entry::{imported_entry, seeded_entry, seeded_import};
+pub use tasks::{delete_job, export_job, list_job, transfer_job};
 
 use crate::api::label;
 use crate::controller::plan::Observed;
 use crate::controller::plan::export::ObservedExport;
+use crate::controller::plan::import::ObservedImport;
 use crate::ident::hex;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -40,30 +43,31 @@ pub struct Owner {
 impl Owner {
     /// An entry as owner.
     pub fn of(observed: &Observed) -> Self {
-        let labels = BTreeMap::from([
-            (label::MANAGED_BY.to_owned(), label::MANAGED_BY_VALUE.to_owned()),
-            (label::ENTRY.to_owned(), label_of(observed.name())),
-            (label::ENTRY_UID.to_owned(), observed.uid().to_owned()),
-        ]);
-        Self {
-            name: observed.name().to_owned(),
-            namespace: observed.namespace().to_owned(),
-            uid: observed.uid().to_owned(),
-            generation: observed.generation(),
-            labels,
-            reference: observed.entry.controller_owner_ref(&()).into_iter().collect(),
-            recorded: observed.recorded_job().map(str::to_owned),
-        }
+        Self::named(&observed.entry, [label::ENTRY, label::ENTRY_UID], observed.recorded_job())
     }
 
     /// An export as owner.
     pub fn of_export(observed: &ObservedExport) -> Self {
-        let metadata = &observed.export.metadata;
+        Self::named(&observed.export, [label::EXPORT, label::EXPORT_UID], observed.recorded_job())
+    }
+
+    /// An import as owner: of its Jobs, and not of the entries.
+    pub fn of_import(observed: &ObservedImport) -> Self {
+        Self::named(&observed.import, [label::IMPORT, label::IMPORT_UID], observed.recorded_job())
+    }
+
+    /// An object as owner; the labels tell its name and its uid.
+    fn named(
+        object: &impl Resource<DynamicType = ()>,
+        [name_label, uid_label]: [&str; 2],
+        recorded: Option<&str>,
+    ) -> Self {
+        let metadata = object.meta();
         let (name, uid) = (metadata.name.clone().unwrap_or_default(), metadata.uid.clone().unwrap_or_default());
         let labels = BTreeMap::from([
             (label::MANAGED_BY.to_owned(), label::MANAGED_BY_VALUE.to_owned()),
-            (label::EXPORT.to_owned(), label_of(&name)),
-            (label::EXPORT_UID.to_owned(), uid.clone()),
+            (name_label.to_owned(), label_of(&name)),
+            (uid_label.to_owned(), uid.clone()),
         ]);
         Self {
             name,
@@ -71,8 +75,8 @@ impl Owner {
             uid,
             generation: metadata.generation.unwrap_or_default().to_string(),
             labels,
-            reference: observed.export.controller_owner_ref(&()).into_iter().collect(),
-            recorded: observed.recorded_job().map(str::to_owned),
+            reference: object.controller_owner_ref(&()).into_iter().collect(),
+            recorded: recorded.map(str::to_owned),
         }
     }
 

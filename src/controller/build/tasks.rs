@@ -7,10 +7,11 @@ use crate::api::annotation;
 use crate::api::connection::{CaBundleKind, ProxySpec};
 use crate::controller::config::Config;
 use crate::controller::plan::export::WantedExport;
+use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::{ArchiveSpot, CaSource, HubView, Observed, Origin, Wanted, known_model};
 use crate::format::task::{
-    ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, MountedFile, ProxyChoice, Task,
-    Work,
+    ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile, ProxyChoice,
+    Task, Work,
 };
 use crate::ident::ByteRate;
 use k8s_openapi::api::batch::v1::Job;
@@ -124,6 +125,25 @@ pub fn export_job(owner: &Owner, config: &Config, wanted: &WantedExport, nonce: 
     let annotations = job.metadata.annotations.get_or_insert_default();
     annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
     job
+}
+
+/// The Job that tells which archives a folder holds.
+pub fn list_job(observed: &ObservedImport, folder: &Folder) -> Job {
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: ARCHIVE_PATH.into(),
+        sub_path: None,
+        work: Work::List(List { folder: folder.path.clone(), origin: folder.shown() }),
+    };
+    let attempt = Attempt {
+        owner: &Owner::of_import(observed),
+        config: &observed.config,
+        task: &task,
+        writes_to: None,
+        settings: &observed.job_settings(),
+        mounts: vec![Mount::claim("archive", &folder.claim, ARCHIVE_PATH, true)],
+    };
+    attempt.job()
 }
 
 /// How a worker reaches an archive.

@@ -8,6 +8,7 @@ pub mod backoff;
 mod decide;
 mod deletion;
 pub mod export;
+pub mod import;
 pub mod lease;
 pub mod observed;
 mod record;
@@ -23,7 +24,7 @@ pub use wanted::{
     ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, volume_and_key, wanted_claim,
 };
 
-use crate::api::ModelCacheEntryStatus;
+use crate::api::{ModelCacheEntry, ModelCacheEntryStatus};
 use crate::ident::Reason;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
@@ -32,7 +33,7 @@ use std::time::Duration;
 /// What should be done for one object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan<S = ModelCacheEntryStatus> {
-    /// In this order; the first obstacle ends the round.
+    /// In this order; the first obstacle ends the round, unless it is an entry's.
     pub actions: Vec<Action>,
     /// What the status says when the actions went well.
     pub status: S,
@@ -62,6 +63,8 @@ pub enum Action {
     },
     /// Create the ConfigMap with the operator's CA certificates.
     CreateConfigMap(Box<ConfigMap>),
+    /// Create the entry of an archive. Where it is refused, the actions after it are done all the same.
+    CreateEntry(Box<ModelCacheEntry>),
     /// Create a worker's Job, unless another one writes to the same repo of the same volume.
     CreateJob(Box<Job>),
     /// Delete a Job, and its Pods in the background.
@@ -71,6 +74,15 @@ pub enum Action {
         /// The Job's uid: a newer one of the same name stays.
         uid: String,
     },
+}
+
+/// An action that the cluster does not allow now.
+#[derive(Debug)]
+pub struct Met<'a> {
+    /// The action.
+    pub action: &'a Action,
+    /// Why not.
+    pub obstacle: Obstacle,
 }
 
 /// An event for people.

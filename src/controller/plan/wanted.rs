@@ -79,9 +79,14 @@ impl ArchiveSpot {
     pub fn shown(&self) -> String {
         match self {
             Self::Claim { name, path } => format!("{path} in claim {name}"),
-            Self::Url { url, .. } => url.split('?').next().unwrap_or(url).to_owned(),
+            Self::Url { url, .. } => without_query(url).to_owned(),
         }
     }
+}
+
+/// An address as it may be shown.
+pub(super) fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or(url)
 }
 
 /// How to reach a Hub.

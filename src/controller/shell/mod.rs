@@ -5,11 +5,12 @@
 mod health;
 mod leader;
 mod observe;
+mod preseed;
 mod reconcile;
 mod scene;
 mod write;
 
-use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, label};
+use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, label};
 use crate::controller::config::Config;
 use crate::controller::plan::{archive_claim, wanted_claim};
 use futures::StreamExt;
@@ -118,8 +119,14 @@ fn made_for(uid_label: &str) -> watcher::Config {
 async fn control(client: Client, options: Options, stop: CancellationToken) {
     let entries = Controller::new(Api::<ModelCacheEntry>::all(client.clone()), watcher::Config::default());
     let store = entries.store();
-    let context = Arc::new(Context::new(client.clone(), options.config, options.identity, store));
-    tokio::join!(control_entries(entries, Arc::clone(&context), stop.clone()), control_exports(context, stop));
+    let preseed = Box::pin(preseed::run(client.clone(), options.config.preseed.clone(), stop.clone()));
+    let context = Arc::new(Context::new(client, options.config, options.identity, store));
+    tokio::join!(
+        control_entries(entries, Arc::clone(&context), stop.clone()),
+        control_exports(Arc::clone(&context), stop.clone()),
+        Box::pin(control_imports(context, stop)),
+        preseed
+    );
 }
 
 async fn control_entries(entries: Controller<ModelCacheEntry>, context: Arc<Context>, stop: CancellationToken) {
@@ -173,6 +180,28 @@ async fn control_exports(context: Arc<Context>, stop: CancellationToken) {
         })
         .graceful_shutdown_on(async move { stop.cancelled_owned().await })
         .run(reconcile::reconcile_export, reconcile::after_error, context)
+        .for_each(|result| async move { tell(result) })
+        .await;
+}
+
+async fn control_imports(context: Arc<Context>, stop: CancellationToken) {
+    let client = context.client.clone();
+    let imports = Controller::new(Api::<ModelCacheImport>::all(client.clone()), watcher::Config::default());
+    let (of_pod, of_entry) = (imports.store(), imports.store());
+    imports
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .trigger_backoff(WatchPause)
+        .owns(Api::<Job>::all(client.clone()), made_for(label::IMPORT_UID))
+        .watches(Api::<Pod>::all(client.clone()), made_for(label::IMPORT_UID), move |pod| {
+            let uid = pod.labels().get(label::IMPORT_UID).cloned();
+            those_where(&of_pod, move |import| import.metadata.uid == uid)
+        })
+        .watches(Api::<ModelCacheEntry>::all(client), made_for(label::IMPORT_UID), move |entry| {
+            let uid = entry.labels().get(label::IMPORT_UID).cloned();
+            those_where(&of_entry, move |import| import.metadata.uid == uid)
+        })
+        .graceful_shutdown_on(async move { stop.cancelled_owned().await })
+        .run(reconcile::reconcile_import, reconcile::after_error, context)
         .for_each(|result| async move { tell(result) })
         .await;
 }

@@ -2,12 +2,14 @@
 
 use super::reconcile::Context;
 use super::scene::{self, Subject};
-use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, label};
+use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, label};
 use crate::controller::plan::export::ObservedExport;
+use crate::controller::plan::import::ObservedImport;
 use crate::controller::plan::{ConnectionSight, Observed, Peer, archive_claim, volume_and_key, wanted_claim};
 use crate::ident::hex;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use std::sync::Arc;
 
@@ -75,6 +77,54 @@ pub(super) async fn observe_export(
         now,
         nonce: nonce(),
     })
+}
+
+pub(super) async fn observe_import(
+    context: &Context,
+    import: &ModelCacheImport,
+) -> Result<ObservedImport, kube::Error> {
+    let client = &context.client;
+    let namespace = import.namespace().unwrap_or_default();
+    let subject = Subject {
+        namespace: &namespace,
+        label: label::IMPORT_UID,
+        uid: import.uid().unwrap_or_default(),
+        claim: import.spec.source.claim_name.clone(),
+        archive_claim: None,
+        recorded: import.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
+    };
+    let now = Timestamp::now();
+    let (scene, entries) = tokio::try_join!(scene::observe(client, &subject, now), entries(context, import))?;
+    Ok(ObservedImport {
+        import: import.clone(),
+        entries,
+        config: context.config.clone(),
+        scene,
+        refused: Vec::new(),
+        now,
+        nonce: nonce(),
+    })
+}
+
+/// The entries that were made for an import. The watch's own memory may not have those that were made a moment ago, and an
+/// import without them would look complete: where it has other than the recorded number, the API server is asked.
+async fn entries(context: &Context, import: &ModelCacheImport) -> Result<Vec<ModelCacheEntry>, kube::Error> {
+    let (namespace, uid) = (import.namespace(), import.uid());
+    let ours = |entry: &ModelCacheEntry| {
+        entry.namespace() == namespace
+            && entry.labels().get(label::IMPORT_UID) == uid.as_ref()
+            && entry.metadata.deletion_timestamp.is_none()
+    };
+    let all = context.entries.state();
+    let known: Vec<_> = all.iter().filter(|entry| ours(entry)).map(|entry| (**entry).clone()).collect();
+    let recorded = import.status.as_ref().and_then(|status| Some(status.found? - status.refused.unwrap_or_default()));
+    if recorded.is_none_or(|count| usize::try_from(count).is_ok_and(|count| count == known.len())) {
+        return Ok(known);
+    }
+    let by_label =
+        ListParams::default().labels(&format!("{}={}", label::IMPORT_UID, uid.as_deref().unwrap_or_default()));
+    let api = Api::<ModelCacheEntry>::namespaced(context.client.clone(), namespace.as_deref().unwrap_or_default());
+    Ok(api.list(&by_label).await?.items.into_iter().filter(|entry| ours(entry)).collect())
 }
 
 /// The connection of this name, else the one of the namespace.

@@ -2,9 +2,9 @@
 
 use super::write::Subject;
 use super::{observe, write};
-use crate::api::{ModelCacheEntry, ModelCacheExport};
+use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheImport};
 use crate::controller::config::Config;
-use crate::controller::plan::{Obstacle, Plan, decide, export, obstructed};
+use crate::controller::plan::{self, Met, Plan, decide, export, import, obstructed};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
@@ -69,7 +69,7 @@ pub(super) enum RoundError {
 /// One round for one entry.
 pub(super) async fn reconcile(entry: Arc<ModelCacheEntry>, context: Arc<Context>) -> Result<Action, RoundError> {
     let observed = observe::observe(&context, &entry).await.map_err(RoundError::Observe)?;
-    let obstructed = |obstacle: &Obstacle| obstructed(&observed, obstacle);
+    let obstructed = |first: &Met<'_>, _: &[Met<'_>]| obstructed(&observed, &first.obstacle);
     carry_out(&context, entry.as_ref(), decide(&observed), obstructed).await
 }
 
@@ -79,24 +79,37 @@ pub(super) async fn reconcile_export(
     context: Arc<Context>,
 ) -> Result<Action, RoundError> {
     let observed = observe::observe_export(&context, &export).await.map_err(RoundError::Observe)?;
-    let obstructed = |obstacle: &Obstacle| export::obstructed(&observed, obstacle);
+    let obstructed = |first: &Met<'_>, _: &[Met<'_>]| export::obstructed(&observed, &first.obstacle);
     carry_out(&context, export.as_ref(), export::decide(&observed), obstructed).await
 }
 
-/// Does what a plan says; `obstructed` is the plan as it turns out when an action met an obstacle.
+/// One round for one import.
+pub(super) async fn reconcile_import(
+    import: Arc<ModelCacheImport>,
+    context: Arc<Context>,
+) -> Result<Action, RoundError> {
+    let observed = observe::observe_import(&context, &import).await.map_err(RoundError::Observe)?;
+    let obstructed = |_: &Met<'_>, all: &[Met<'_>]| import::obstructed(&observed, all);
+    carry_out(&context, import.as_ref(), import::decide(&observed), obstructed).await
+}
+
+/// Does what a plan says; `obstructed` is the plan as it turns out when actions met obstacles: the first, and all of them.
 async fn carry_out<K: Subject>(
     context: &Context,
     object: &K,
     mut plan: Plan<K::Status>,
-    obstructed: impl Fn(&Obstacle) -> Plan<K::Status>,
+    obstructed: impl Fn(&Met<'_>, &[Met<'_>]) -> Plan<K::Status>,
 ) -> Result<Action, RoundError> {
+    let mut met = Vec::new();
     for action in &plan.actions {
-        let obstacle = write::act(context, object, action).await.map_err(RoundError::Apply)?;
-        if let Some(obstacle) = obstacle {
-            plan = obstructed(&obstacle);
+        let Some(obstacle) = write::act(context, object, action).await.map_err(RoundError::Apply)? else { continue };
+        met.push(Met { action, obstacle });
+        if !matches!(action, plan::Action::CreateEntry(_)) {
             break;
         }
     }
+    let turned_out = met.first().map(|first| obstructed(first, &met));
+    plan = turned_out.unwrap_or(plan);
     let written = write::status(context, object, &plan.status).await.map_err(RoundError::Status)?;
     if written || object.meta().deletion_timestamp.is_some() {
         for notice in &plan.notices {
@@ -115,10 +128,10 @@ async fn carry_out<K: Subject>(
 }
 
 /// An error with what it came from: JSON logs keep no more than its own sentence.
-fn causes(error: &RoundError, cause: &kube::Error) -> String {
+pub(super) fn told(error: &kube::Error) -> String {
     // The library's own words for an answer of the API server hold the whole answer, twice.
-    if let kube::Error::Api(status) = cause {
-        return format!("{error}: {} ({})", status.message, status.code);
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({})", status.message, status.code);
     }
     let further = std::iter::successors(std::error::Error::source(error), |error| error.source());
     further.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
@@ -138,7 +151,7 @@ pub(super) fn after_error<K: Subject>(object: Arc<K>, error: &RoundError, contex
         kind = %K::kind(&()),
         namespace = object.namespace(),
         name = object.name_any(),
-        error = causes(error, cause),
+        error = format!("{error}: {}", told(cause)),
         "a round failed and is repeated"
     );
     Action::requeue(Duration::from_millis((FIRST_MS << count.min(8)).min(LONGEST_MS)))

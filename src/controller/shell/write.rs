@@ -5,7 +5,8 @@
 
 use super::reconcile::Context;
 use crate::api::{
-    FIELD_MANAGER, FINALIZER, ModelCacheEntry, ModelCacheEntryStatus, ModelCacheExport, ModelCacheExportStatus, label,
+    FIELD_MANAGER, FINALIZER, ModelCacheEntry, ModelCacheEntryStatus, ModelCacheExport, ModelCacheExportStatus,
+    ModelCacheImport, ModelCacheImportStatus, label,
 };
 use crate::controller::plan::{Action, Notice, Obstacle, Why, attempt};
 use crate::format::outcome::shorten;
@@ -16,7 +17,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{NamespaceResourceScope, Status};
 use kube::runtime::events::{Event, EventType};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -53,6 +54,14 @@ impl Subject for ModelCacheExport {
     }
 }
 
+impl Subject for ModelCacheImport {
+    const UID_LABEL: &'static str = label::IMPORT_UID;
+    type Status = ModelCacheImportStatus;
+    fn said(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+}
+
 /// Does one action; what the cluster does not allow now is an obstacle and not an error.
 pub(super) async fn act<K: Subject>(
     context: &Context,
@@ -73,6 +82,10 @@ pub(super) async fn act<K: Subject>(
         }
         Action::CreateConfigMap(map) => {
             create(&Api::<ConfigMap>::namespaced(context.client.clone(), &namespace), map.as_ref(), object).await
+        }
+        Action::CreateEntry(entry) => {
+            create(&Api::<ModelCacheEntry>::namespaced(context.client.clone(), &namespace), entry.as_ref(), object)
+                .await
         }
         Action::CreateJob(job) => create_job(context, &namespace, job, object).await,
         Action::SetClaimOwned { name, uid, owned } => {
@@ -159,6 +172,20 @@ where
     }
 }
 
+/// Creates an object that is to be there; false where one of its name is there already, whatever it says.
+pub(super) async fn create_absent<K>(client: &Client, object: &K) -> Result<bool, kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let how = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match api.create(&how, object).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether an admission webhook ("denied the request") or a `ValidatingAdmissionPolicy` ("denied request") said no.
 fn is_denial(status: &Status) -> bool {
     status.message.contains("denied the request") || status.message.contains("denied request")
@@ -186,6 +213,8 @@ fn refusal(kind: &str, name: &str, status: &Status) -> Why {
         _ if is_denial(status) => Reason::PolicyDenied,
         ("Forbidden", _) => Reason::QuotaExceeded,
         (_, "PersistentVolumeClaim") => Reason::PVCPending,
+        // All that differs between an import's entries is the archive's name.
+        (_, "ModelCacheEntry") => Reason::UnsafePath,
         _ => Reason::Unschedulable,
     };
     Why::new(reason, format!("{kind} {name:?} is refused by the API server: {}", status.message))

@@ -3,6 +3,7 @@
 mod archive;
 mod deletion;
 mod export;
+mod import;
 mod lifecycle;
 mod trouble;
 
@@ -27,6 +28,7 @@ fn kinds_of(actions: &[Action]) -> Vec<&'static str> {
         Action::CreateClaim(_) => "CreateClaim",
         Action::SetClaimOwned { .. } => "SetClaimOwned",
         Action::CreateConfigMap(_) => "CreateConfigMap",
+        Action::CreateEntry(_) => "CreateEntry",
         Action::CreateJob(_) => "CreateJob",
         Action::DeleteJob { .. } => "DeleteJob",
     };
