@@ -7,7 +7,8 @@ use crate::harness::wait::{holds, says};
 use crate::harness::{Stage, lab, shared};
 use crate::{ENTRY, chosen};
 use modelcache::api::export::ExportPhase;
-use modelcache::api::{ModelCacheExport, Phase, condition};
+use modelcache::api::import::ImportPhase;
+use modelcache::api::{ModelCacheExport, ModelCacheImport, Phase, condition};
 use modelcache::ident::Reason;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -249,6 +250,44 @@ async fn archives_that_are_not_what_they_should_be() {
     spec["source"]["archive"]["claimName"] = "later".into();
     stage.entry("later", spec).await;
     stage.until_says("later", Phase::Provisioning, Reason::PVCPending, &["\"later\""]).await;
+}
+
+#[tokio::test]
+async fn a_folder_of_archives_is_imported_by_one_manifest() {
+    let (stage, usb, models) = offline("folder").await;
+    let folder = usb.folder.join("models");
+    std::fs::create_dir(&folder).unwrap();
+    make_by_hand(&usb.folder, &chosen());
+    tar(&usb.folder, "models/good.tar.gz");
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n".to_vec();
+    make_by_hand(&usb.folder, &[HubFile { path: "model.safetensors".into(), bytes: pointer, lfs: false }]);
+    tar(&usb.folder, "models/bad.tar.gz");
+    std::fs::write(folder.join("notes.txt"), "no archive").unwrap();
+    let spec = json!({"source": {"claimName": "usb", "path": "models"}, "storage": {"claimName": "models"}});
+    let object = json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheImport",
+        "metadata": {"name": "usb"}, "spec": spec});
+    stage.create::<ModelCacheImport>(object).await;
+    let counts = |import: &ModelCacheImport| {
+        let status = import.status.clone().unwrap_or_default();
+        (status.phase, status.found, status.ready, status.failed, status.ignored)
+    };
+    let half = (Some(ImportPhase::Failed), Some(2), Some(1), Some(1), Some(1));
+    let import = stage.until_is("usb", "half done", |import: &ModelCacheImport| counts(import) == half).await;
+    let listed = import.status.unwrap().archives;
+    assert_eq!((listed[0].name.as_str(), listed[0].reason.as_deref()), ("bad.tar.gz", Some("ArchiveInvalid")));
+    assert_eq!(listed[1].name, "good.tar.gz");
+    let message = stage.until_says(&listed[0].entry, Phase::Failed, Reason::ArchiveInvalid, &["git lfs install"]).await;
+    assert!(message.contains("model.safetensors"), "{message}");
+    models.assert_holds(&stage.until_ready(&listed[1].entry).await, &chosen());
+    let described = stage.kubectl(&["describe", "mci", "usb"]);
+    assert!(described.contains("FilesIgnored") && described.contains("notes.txt"), "{described}");
+
+    // The entry of what is no model goes, and the import is settled; what it made stays when it goes itself.
+    stage.delete(&listed[0].entry).await;
+    let whole = (Some(ImportPhase::Complete), Some(1), Some(1), Some(0), Some(1));
+    stage.until_is("usb", "complete", |import: &ModelCacheImport| counts(import) == whole).await;
+    stage.kubectl(&["delete", "mci", "usb"]);
+    stage.until_ready(&listed[1].entry).await;
 }
 
 #[tokio::test]
