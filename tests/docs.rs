@@ -2,7 +2,8 @@
 #![cfg(feature = "operator")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
-use modelcache::api::{ModelCacheEntry, condition};
+use kube::CustomResourceExt;
+use modelcache::api::{ModelCacheEntry, ModelCacheImport, condition};
 use modelcache::ident::Reason;
 use std::path::Path;
 
@@ -25,10 +26,9 @@ fn sections(text: &str) -> Vec<&str> {
     found
 }
 
-/// The names of `Phase`, from the schema that the API server has.
-fn phases() -> Vec<String> {
-    use kube::CustomResourceExt;
-    let crd = serde_json::to_value(ModelCacheEntry::crd()).unwrap();
+/// The names of a kind's phases, from the schema that the API server has.
+fn phases<K: CustomResourceExt>() -> Vec<String> {
+    let crd = serde_json::to_value(K::crd()).unwrap();
     let phase = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["phase"];
     phase["enum"].as_array().unwrap().iter().filter_map(|name| name.as_str()).map(str::to_owned).collect()
 }
@@ -42,14 +42,16 @@ fn missing<'a>(names: impl IntoIterator<Item = &'a str>, text: &str) -> Vec<Stri
 #[test]
 fn every_phase_reason_and_condition_has_a_section_in_troubleshooting() {
     let text = read("docs/TROUBLESHOOTING.md");
-    let phases = phases();
-    assert!(phases.len() >= 12, "{phases:?}");
+    let (mut phases, of_imports) = (phases::<ModelCacheEntry>(), phases::<ModelCacheImport>());
+    assert!(phases.len() >= 12 && of_imports.len() >= 6, "{phases:?} {of_imports:?}");
+    phases.extend(of_imports);
     let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
     let conditions = [
         condition::READY,
         condition::STORAGE_READY,
         condition::TRANSFERRED,
         condition::VERIFIED,
+        condition::COMPLETE,
         condition::DELETION_BLOCKED,
     ];
     let gaps = missing(phases.iter().map(String::as_str).chain(reasons).chain(conditions), &text);
@@ -88,8 +90,16 @@ fn the_examples_are_of_this_api() {
                 "ModelCacheEntry" => {
                     serde_json::from_value::<ModelCacheEntry>(object.clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
                 }
+                "ModelCacheImport" => {
+                    serde_json::from_value::<ModelCacheImport>(object.clone())
+                        .unwrap_or_else(|e| panic!("{name}: {e}"));
+                }
                 "HubConnection" => {
                     serde_json::from_value::<modelcache::api::HubConnection>(object.clone())
+                        .unwrap_or_else(|e| panic!("{name}: {e}"));
+                }
+                "ModelCacheExport" => {
+                    serde_json::from_value::<modelcache::api::ModelCacheExport>(object.clone())
                         .unwrap_or_else(|e| panic!("{name}: {e}"));
                 }
                 _ => {}
@@ -97,7 +107,7 @@ fn the_examples_are_of_this_api() {
             kinds.push(kind);
         }
     }
-    for kind in ["ModelCacheEntry", "HubConnection", "Pod"] {
+    for kind in ["ModelCacheEntry", "ModelCacheImport", "HubConnection", "ModelCacheExport", "Pod"] {
         assert!(kinds.iter().any(|other| other == kind), "no example of a {kind}");
     }
 }

@@ -48,7 +48,7 @@ def wrote(pid):
 
 
 def run_and_kill(contestant, hub, out, at_bytes):
-    """One run that gets SIGKILL when so many bytes are written; whether it came to that."""
+    """One run that gets SIGKILL when so many bytes are written; how many were, or None if it ended before."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     command = [str(word) for word in contestant.command(hub, out)]
@@ -60,11 +60,11 @@ def run_and_kill(contestant, hub, out, at_bytes):
         if written is not None and written >= at_bytes:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-            return True
+            return written
         time.sleep(0.002)
     process.kill()
     process.wait()
-    return False
+    return None
 
 
 def interleaved(contestants, hub, out, runs):
@@ -85,9 +85,9 @@ def mib(count):
     return f"{count / 1048576:.1f}"
 
 
-def table(samples, ours):
+def table(samples, ours, called="ours"):
     """Medians; the ratio is to ours, so above 1 means that ours is faster."""
-    lines = ["| | wall s (min–max) | wall ÷ ours | CPU s | peak RSS MiB |", "| --- | --- | --- | --- | --- |"]
+    lines = [f"| | wall s (min–max) | wall ÷ {called} | CPU s | peak RSS MiB |", "| --- | --- | --- | --- | --- |"]
     good = {name: [one for one in all if one.code == 0] for name, all in samples.items()}
     base = median(one.wall for one in good[ours]) if good[ours] else None
     for name, all in good.items():

@@ -25,6 +25,16 @@ make_network() {
   iptables -w -I FORWARD -j "$LAB_CHAIN"
 }
 
+# Why reject and not drop: what tries to get out learns at once that it cannot.
+isolate_network() {
+  iptables -w -C "$LAB_CHAIN" -i "$LAB_BRIDGE" ! -o "$LAB_BRIDGE" -j REJECT 2>/dev/null ||
+    iptables -w -I "$LAB_CHAIN" -i "$LAB_BRIDGE" ! -o "$LAB_BRIDGE" -j REJECT
+}
+
+connect_network() {
+  iptables -w -D "$LAB_CHAIN" -i "$LAB_BRIDGE" ! -o "$LAB_BRIDGE" -j REJECT 2>/dev/null || true
+}
+
 remove_network() {
   local link
   restore_sysctls

@@ -21,6 +21,11 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+// At least 1k: `50m` is a twentieth of a byte, and a slip of the pen.
+#[x_kube(
+    validation = Rule::new("!has(self.limitBytesPerSecond) || (isQuantity(self.limitBytesPerSecond) && !quantity(self.limitBytesPerSecond).isLessThan(quantity('1k')))")
+        .message("spec.limitBytesPerSecond must be a quantity of at least 1k, such as 50M")
+)]
 pub struct HubConnectionSpec {
     /// The Hub's base address. Default: the operator's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,6 +40,11 @@ pub struct HubConnectionSpec {
     /// Proxies on the way to the Hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySpec>,
+    /// The most bytes per second that one download takes, over all its connections: `50M`, `20Mi`. Each download has its
+    /// own. Default: as fast as it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub limit_bytes_per_second: Option<String>,
 }
 
 /// A key in a Secret of the same namespace.

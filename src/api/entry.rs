@@ -1,7 +1,9 @@
 //! `ModelCacheEntry`: one model at one revision in one volume.
 
 use super::job::JobSettings;
-use super::rules::{REPO_PATTERN, REVISION_PATTERN, immutable, unsupported};
+use super::rules::{
+    ARCHIVE_URL_PATTERN, FILE_PATTERN, REPO_PATTERN, REVISION_PATTERN, SHA256_PATTERN, immutable, unsupported,
+};
 use super::status::ModelCacheEntryStatus;
 use super::storage::StorageSpec;
 use kube::{CustomResource, KubeSchema};
@@ -22,13 +24,13 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     selectable = ".spec.repo",
     doc = "One Hugging Face model, kept and verified in one volume.",
-    printcolumn(name = "Model", type_ = "string", json_path = ".spec.repo"),
+    printcolumn(name = "Model", type_ = "string", json_path = ".status.display.model"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.display.revision"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Progress", type_ = "string", json_path = ".status.display.progress"),
     printcolumn(name = "Size", type_ = "string", json_path = ".status.display.size"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Source", type_ = "string", json_path = ".status.endpoint", priority = 1),
+    printcolumn(name = "Source", type_ = "string", json_path = ".status.display.source", priority = 1),
     printcolumn(name = "Claim", type_ = "string", json_path = ".status.volume.claimName", priority = 1),
     printcolumn(name = "Last used", type_ = "date", json_path = ".status.usage.lastUsedAt", priority = 1),
     printcolumn(
@@ -56,8 +58,17 @@ use serde::{Deserialize, Serialize};
     validation = immutable!("source"),
     validation = immutable!("files"),
     validation = immutable!("storage"),
-    validation = unsupported!("!has(self.source) || !has(self.source.archive)", "spec.source.archive"),
+    validation = Rule::new("!has(self.revision) || has(self.repo)").message("spec.revision needs spec.repo"),
+    validation = Rule::new("!has(self.source) || !has(self.source.archive) || (has(self.source.archive.url) != has(self.source.archive.claimName) && has(self.source.archive.claimName) == has(self.source.archive.path))")
+        .message("spec.source.archive must have either url, or claimName and path"),
+    validation = Rule::new("!has(self.source) || !has(self.source.archive) || !has(self.source.archive.path) || !self.source.archive.path.split('/').exists(name, name == '.' || name == '..')")
+        .message("spec.source.archive.path must not hold the names `.` or `..`"),
+    validation = Rule::new("!has(self.source) || !has(self.source.archive) || !has(self.source.archive.authSecretRef) || has(self.source.archive.url)")
+        .message("spec.source.archive.authSecretRef is for a url"),
+    validation = Rule::new("!has(self.source) || !has(self.source.archive) || !has(self.files)")
+        .message("spec.files is for a Hub: the files of an archive are taken whole"),
     validation = unsupported!("!has(self.source) || !has(self.source.upload)", "spec.source.upload"),
+    validation = unsupported!("!has(self.source) || !has(self.source.archive) || !has(self.source.archive.unpackedBytes)", "spec.source.archive.unpackedBytes"),
     validation = unsupported!("has(self.storage)", "leaving out spec.storage (a default storage)"),
     validation = unsupported!("!has(self.storage) || !has(self.storage.volumeClaimTemplate) || (has(self.storage.volumeClaimTemplate.spec.resources) && has(self.storage.volumeClaimTemplate.spec.resources.requests) && 'storage' in self.storage.volumeClaimTemplate.spec.resources.requests)", "a volumeClaimTemplate without spec.resources.requests.storage (sizing)"),
     validation = unsupported!("!has(self.update) || !has(self.update.policy) || self.update.policy == 'Pinned'", "spec.update.policy other than Pinned"),
@@ -107,7 +118,7 @@ pub struct Source {
     /// A Hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub: Option<HubSource>,
-    /// An archive. (Not supported yet.)
+    /// An archive with the model's files and its `model_metadata.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveSource>,
     /// Bytes that come through `kubectl modelcache import`. (Not supported yet.)
@@ -136,26 +147,26 @@ pub struct NameRef {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArchiveSource {
-    /// An `https://` address.
+    /// An `https://` address. The CA bundle and the proxies are those of the connection named `default`, else the operator's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = 2048), regex(pattern = ARCHIVE_URL_PATTERN))]
     pub url: Option<String>,
-    /// A Secret with the credentials for the address.
+    /// A Secret with the key `token`, or with `username` and `password`, for the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_secret_ref: Option<NameRef>,
-    /// The claim that holds the archive.
+    /// The claim that holds the archive, in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(min = 1, max = 253))]
     pub claim_name: Option<String>,
     /// The archive's path in the claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 1024), regex(pattern = FILE_PATTERN))]
     pub path: Option<String>,
-    /// SHA-256 of the archive.
+    /// SHA-256 of the archive. Another one is `ChecksumMismatch`, and nothing is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(regex(pattern = SHA256_PATTERN))]
     pub sha256: Option<String>,
-    /// The bytes of the unpacked model, for sizing a claim.
+    /// The bytes of the unpacked model, for sizing a claim. (Not supported yet.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub unpacked_bytes: Option<i64>,

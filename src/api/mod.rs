@@ -15,6 +15,18 @@ pub mod connection;
     reason = "the derive repeats the struct inside a function, and a resource has many columns"
 )]
 pub mod entry;
+#[expect(
+    unreachable_pub,
+    clippy::duplicated_attributes,
+    reason = "the derive repeats the struct inside a function, and a resource has many columns"
+)]
+pub mod export;
+#[expect(
+    unreachable_pub,
+    clippy::duplicated_attributes,
+    reason = "the derive repeats the struct inside a function, and a resource has many columns"
+)]
+pub mod import;
 pub mod job;
 mod rules;
 pub mod status;
@@ -22,6 +34,8 @@ pub mod storage;
 
 pub use connection::{HubConnection, HubConnectionSpec};
 pub use entry::{ModelCacheEntry, ModelCacheEntrySpec};
+pub use export::{ModelCacheExport, ModelCacheExportSpec, ModelCacheExportStatus};
+pub use import::{ModelCacheImport, ModelCacheImportSpec, ModelCacheImportStatus};
 pub use status::{ModelCacheEntryStatus, Phase};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -44,13 +58,25 @@ pub mod label {
     pub const ENTRY: &str = "modelcache.dev/entry";
     /// The uid of the entry, for the operator.
     pub const ENTRY_UID: &str = "modelcache.dev/entry-uid";
-    /// A digest of (claim, subPath, repo): at most one unfinished Job has the same one.
+    /// The name of the export, for people; it is cut to 63 characters.
+    pub const EXPORT: &str = "modelcache.dev/export";
+    /// The uid of the export, for the operator.
+    pub const EXPORT_UID: &str = "modelcache.dev/export-uid";
+    /// The name of the import, for people; it is cut to 63 characters.
+    pub const IMPORT: &str = "modelcache.dev/import";
+    /// The uid of the import, for the operator; on its Jobs, and on the entries that it made.
+    pub const IMPORT_UID: &str = "modelcache.dev/import-uid";
+    /// A digest of the repo that a Job writes to, or [`ANY_REPO`]: at most one unfinished Job writes to a repo of a volume.
     pub const WRITER: &str = "modelcache.dev/writer";
+    /// The value of [`WRITER`] where only the archive knows the repo.
+    pub const ANY_REPO: &str = "any";
+    /// A digest of the volume (claim, subPath) that a Job writes to.
+    pub const VOLUME: &str = "modelcache.dev/volume";
 }
 
 /// Annotations that people or the operator set.
 pub mod annotation {
-    /// The user that created an entry; an admission policy guards it.
+    /// The user that created an entry or an import; an admission policy guards it.
     pub const CREATED_BY: &str = "modelcache.dev/created-by";
     /// Any new value makes a failed entry try again now.
     pub const RETRY: &str = "modelcache.dev/retry";
@@ -76,11 +102,13 @@ pub mod condition {
     pub const IN_USE: &str = "InUse";
     /// The revision moved on the Hub. (Set by a later release.)
     pub const DRIFTED: &str = "Drifted";
+    /// The archive of an export is whole, under its final name; every archive of an import is in.
+    pub const COMPLETE: &str = "Complete";
     /// Something keeps the deletion from ending.
     pub const DELETION_BLOCKED: &str = "DeletionBlocked";
 }
 
 /// The CRDs, in the order they are installed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![HubConnection::crd(), ModelCacheEntry::crd()]
+    vec![HubConnection::crd(), ModelCacheEntry::crd(), ModelCacheExport::crd(), ModelCacheImport::crd()]
 }

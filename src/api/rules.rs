@@ -12,6 +12,12 @@ pub(super) const REVISION_PATTERN: &str = r"^[^\x00-\x20\x7f~^:?*\[\\@/.-][^\x00
 pub(super) const ENDPOINT_PATTERN: &str = r"^https?://[^\s/?#@\\:]+(:[0-9]+)?(/[^\s?#@\\]*)?$";
 /// A proxy's address.
 pub(super) const PROXY_PATTERN: &str = r"^https?://[^\s]+$";
+/// The address of an archive. A login in it would be shown to everybody who may read the object.
+pub(super) const ARCHIVE_URL_PATTERN: &str = r"^https://[^\s/?#@\\]+(/[^\s#\\]*)?$";
+/// A digest.
+pub(super) const SHA256_PATTERN: &str = "^[0-9a-f]{64}$";
+/// A file below a claim's root: no empty, `.` or `..` names, no backslashes, nothing that is not shown.
+pub(super) const FILE_PATTERN: &str = r"^[^/\\\x00-\x1f\x7f]+(/[^/\\\x00-\x1f\x7f]+)*$";
 /// A relative folder: no empty, `.` or `..` names, no backslashes.
 pub(super) const SUB_PATH_PATTERN: &str = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$";
 

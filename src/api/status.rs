@@ -170,6 +170,12 @@ pub struct ManifestStatus {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DisplayStatus {
+    /// `sentence-transformers/all-MiniLM-L6-v2`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The Hub's address, or the archive's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// `main@7dbbc90`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,

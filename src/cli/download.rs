@@ -6,11 +6,11 @@ use crate::engine::download::{Survey, survey};
 use crate::engine::{EngineError, Settings};
 use crate::format::task::{Download, FileChoice, HubAccess, MountedFile, ProxyChoice, Task, Weights, Work};
 use crate::hub::{Hub, Login};
-use crate::ident::{Endpoint, ModelRef, RepoId, Revision};
+use crate::ident::{ByteRate, Endpoint, ModelRef, RepoId, Revision};
 use std::path::PathBuf;
 
 /// The Hub that is meant where none is named.
-const PUBLIC_HUB: &str = "https://huggingface.co";
+pub(super) const PUBLIC_HUB: &str = "https://huggingface.co";
 
 /// What was typed.
 #[derive(Debug, clap::Args)]
@@ -41,9 +41,9 @@ pub(super) struct Args {
     /// auto, all, safetensors, pytorch, gguf, onnx, tensorflow, flax or rust
     #[arg(long, default_value = "auto", value_parser = weights)]
     weights: Weights,
-    /// The most bytes per second, over all connections: 500k, 20M, 1G
-    #[arg(long, value_name = "RATE", value_parser = rate)]
-    limit_rate: Option<u64>,
+    /// The most bytes per second, over all connections: 500k, 20M, 10Mi
+    #[arg(long, value_name = "RATE")]
+    limit_rate: Option<ByteRate>,
     /// Print what would be downloaded, and stop
     #[arg(long)]
     dry_run: bool,
@@ -59,18 +59,6 @@ fn weights(text: &str) -> Result<Weights, String> {
         first.make_ascii_uppercase();
     }
     serde_json::from_value(name.into()).map_err(|_| "no such weights".to_owned())
-}
-
-/// `20M` is 20,000,000, as in what is printed.
-fn rate(text: &str) -> Result<u64, String> {
-    let (digits, unit) = match text.char_indices().next_back() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1_000),
-        Some((at, 'm' | 'M')) => (&text[..at], 1_000_000),
-        Some((at, 'g' | 'G')) => (&text[..at], 1_000_000_000),
-        _ => (text, 1),
-    };
-    let count = digits.parse::<u64>().ok().filter(|count| *count > 0);
-    count.and_then(|count| count.checked_mul(unit)).ok_or_else(|| "no rate: such as 500k, 20M or 1G".to_owned())
 }
 
 pub(super) async fn run(args: Args) -> u8 {
@@ -119,7 +107,7 @@ fn meant(args: Args) -> (PathBuf, Download) {
             token: token_file.map(file),
             ca_bundle: ca_file.map(file),
             proxy: ProxyChoice::default(),
-            limit_bytes_per_second: limit_rate,
+            limit_bytes_per_second: limit_rate.map(ByteRate::bytes_per_second),
         },
         files: FileChoice { weights, include, exclude },
         requested_by: os_user(),
@@ -127,13 +115,13 @@ fn meant(args: Args) -> (PathBuf, Download) {
     (volume, download)
 }
 
-fn os_user() -> String {
+pub(super) fn os_user() -> String {
     let named = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
     named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
 /// The token that Hugging Face's own tools would use.
-fn implicit_login(explicit: bool) -> Result<Option<Login>, EngineError> {
+pub(super) fn implicit_login(explicit: bool) -> Result<Option<Login>, EngineError> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     if explicit || set("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| value != "0") {
         return Ok(None);
@@ -190,16 +178,5 @@ mod tests {
         assert_eq!(weights("auto").unwrap(), Weights::Auto);
         assert_eq!(weights("SafeTensors").unwrap(), Weights::Safetensors);
         assert!(weights("").is_err() && weights("zip").is_err());
-    }
-
-    #[test]
-    fn rates_with_and_without_units() {
-        assert_eq!(
-            [rate("5"), rate("500k"), rate("20M"), rate("1G")].map(Result::unwrap),
-            [5, 500_000, 20_000_000, 1_000_000_000]
-        );
-        for text in ["", "M", "0", "0k", "-1", "1.5M", "99999999999G", "1é"] {
-            assert!(rate(text).is_err(), "{text}");
-        }
     }
 }

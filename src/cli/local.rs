@@ -3,13 +3,12 @@
 use super::progress;
 use crate::engine::progress::Progress;
 use crate::engine::{self, EngineError, Finished, Settings};
-use crate::format::outcome::{Done, Failed, MESSAGE_MAX_BYTES, Say, shorten};
-use crate::format::task::Task;
-use crate::ident::Reason;
+use crate::format::outcome::{Archive, Done, Failed, MESSAGE_MAX_BYTES, Manifest, Say, shorten};
+use crate::format::task::{ArchivePlace, Task, Work};
+use crate::ident::{ModelRef, Reason};
 use clap::ValueEnum;
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::sync::Arc;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -34,15 +33,34 @@ pub(super) fn log_to_stderr() {
 /// Runs a task to its exit code.
 pub(super) async fn run(task: &Task, settings: &Settings, output: Output) -> u8 {
     let counters = Arc::new(Progress::default());
-    match watched(&counters, engine::run(task, settings, &counters), interrupted).await {
+    let ended = watched(&counters, engine::run(task, settings, &counters), || interrupted(&task.work)).await;
+    let place = match &task.work {
+        Work::Export(export) => Some(&export.archive),
+        Work::Download(_) | Work::Import(_) | Work::List(_) | Work::Delete(_) => None,
+    };
+    conclude(ended, place, output, |finished| text(task, finished))
+}
+
+/// Prints how a task ended; gives its exit code. Where the archive goes to standard output, the words go to stderr.
+pub(super) fn conclude(
+    ended: Result<Finished, Failed>,
+    archive: Option<&ArchivePlace>,
+    output: Output,
+    text: impl FnOnce(&Finished) -> String,
+) -> u8 {
+    let is_taken = archive == Some(&ArchivePlace::Stdio);
+    let say = |text: &str| if is_taken { complain(text) } else { print(text) };
+    match ended {
         Ok(finished) => {
             match output {
-                Output::Text => print(&text(&task.volume, &finished)),
-                Output::Json => {
-                    print(&json(&Say::Done(finished.done.clone()), finished.metadata.map(|m| m.to_value())));
-                }
+                Output::Text => say(&text(&finished)),
+                Output::Json => say(&json(&Say::Done(finished.done), finished.metadata.map(|m| m.to_value()))),
             }
             0
+        }
+        Err(failed) if is_taken => {
+            complain(&format!("{}: {}", failed.reason, failed.message));
+            failed.reason.exit_code()
         }
         Err(failed) => fail(failed, output),
     }
@@ -88,13 +106,42 @@ pub(super) fn failed(error: &EngineError) -> Failed {
 }
 
 /// What is said when somebody stops the work.
-pub(super) fn interrupted() -> Failed {
-    let message = "stopped by a signal: what was verified is kept, and the next run goes on from there".to_owned();
-    Failed { reason: Reason::Interrupted, message, retry_after_seconds: None }
+pub(super) fn interrupted(work: &Work) -> Failed {
+    let message = match work {
+        Work::Export(_) => "stopped by a signal: the archive is not whole, and has not got its name; run it again",
+        Work::Import(_) => "stopped by a signal: nothing was published, and the next run begins again",
+        Work::Download(_) | Work::List(_) | Work::Delete(_) => {
+            "stopped by a signal: what was verified is kept, and the next run goes on from there"
+        }
+    };
+    Failed { reason: Reason::Interrupted, message: message.to_owned(), retry_after_seconds: None }
 }
 
-fn text(volume: &Path, finished: &Finished) -> String {
-    let Done { path, commit, manifest, bytes_fetched } = &finished.done;
+/// An archive for people: what to compare, and what is in it.
+pub(super) fn archive_text(place: &ArchivePlace, archive: &Archive, model: &ModelRef, manifest: &Manifest) -> String {
+    let name = match place {
+        ArchivePlace::File(file) => file.path.display().to_string(),
+        // The address may be signed.
+        ArchivePlace::Url(_) => "uploaded".to_owned(),
+        ArchivePlace::Stdio => "standard output".to_owned(),
+    };
+    format!(
+        "{name}\nsha256 {}, {}: {model}, {} files, {}",
+        archive.sha256,
+        progress::bytes(archive.size_bytes),
+        manifest.files,
+        progress::bytes(manifest.bytes)
+    )
+}
+
+fn text(task: &Task, finished: &Finished) -> String {
+    let volume = &task.volume;
+    if let (Work::Export(export), Some(archive), Some(manifest)) =
+        (&task.work, &finished.done.archive, &finished.done.manifest)
+    {
+        return archive_text(&export.archive, archive, &export.model, manifest);
+    }
+    let Done { path, commit, manifest, bytes_fetched, unverified, .. } = &finished.done;
     let (Some(path), Some(commit), Some(manifest)) = (path, commit, manifest) else { return "removed".to_owned() };
     let fetched = if *bytes_fetched == 0 {
         "nothing was fetched".to_owned()
@@ -102,15 +149,19 @@ fn text(volume: &Path, finished: &Finished) -> String {
         format!("{} fetched", progress::bytes(*bytes_fetched))
     };
     let path = volume.join(path.as_path());
+    let verified = match unverified {
+        None => "verified".to_owned(),
+        Some(why) => format!("not verified: {why}"),
+    };
     format!(
-        "{}\ncommit {commit}, {} files, {}, verified ({fetched})",
+        "{}\ncommit {commit}, {} files, {}, {verified} ({fetched})",
         path.display(),
         manifest.files,
         progress::bytes(manifest.bytes)
     )
 }
 
-fn json(say: &Say, metadata: Option<Value>) -> String {
+pub(super) fn json(say: &Say, metadata: Option<Value>) -> String {
     let mut value = serde_json::json!(say);
     if let (Some(fields), Some(metadata)) = (value.as_object_mut(), metadata) {
         fields.insert("metadata".to_owned(), metadata);
@@ -121,6 +172,16 @@ fn json(say: &Say, metadata: Option<Value>) -> String {
 /// Data on stdout. A closed pipe is no failure.
 pub(super) fn print(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Rows on stdout, their columns below each other.
+pub(super) fn print_table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..COLUMNS).map(width).collect();
+    for row in rows {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        print(cells.join("  ").trim_end());
+    }
 }
 
 /// A sentence on stderr.

@@ -9,20 +9,29 @@ mod controller;
 mod crds;
 mod delete;
 mod download;
+mod export;
+mod import;
+mod inspect;
 mod lines;
+mod list;
 mod local;
+mod pack;
 mod progress;
 #[cfg(feature = "operator")]
 mod serve;
+mod usage;
 mod verify;
 mod worker;
 
 use clap::{Parser, Subcommand};
+use std::time::Duration;
 
 /// The exit code of bad usage, as clap has it too.
 const BAD_USAGE: u8 = 2;
 /// The most threads that wait for the network. Hashing and disks have threads of their own.
 const THREADS_MAX: usize = 8;
+/// How long the end of the process waits for what its threads still do.
+const TIDY_UP: Duration = Duration::from_millis(500);
 
 /// Keeps verified Hugging Face models in persistent volumes.
 #[derive(Debug, Parser)]
@@ -36,6 +45,18 @@ pub struct Cli {
 enum Command {
     /// Download a model from a Hub into a volume, verified
     Download(download::Args),
+    /// Publish the model that an archive holds in a volume, verified
+    Import(import::Args),
+    /// Tell what is in an archive, and whether it would be imported
+    Inspect(inspect::Args),
+    /// Write a model from a volume into an archive
+    Export(export::Args),
+    /// Make an archive of a folder, such as a git clone
+    Pack(pack::Args),
+    /// List the models on a volume
+    List(list::Args),
+    /// Tell what takes a volume's room
+    Usage(usage::Args),
     /// Remove a model from a volume
     Delete(delete::Args),
     /// Read everything on a volume again, and compare it with what was verified when it was published
@@ -66,6 +87,12 @@ pub fn run(cli: Cli) -> u8 {
     };
     let code = match cli.command {
         Command::Download(args) => runtime.block_on(download::run(args)),
+        Command::Import(args) => runtime.block_on(import::run(args)),
+        Command::Inspect(args) => runtime.block_on(inspect::run(args)),
+        Command::Export(args) => runtime.block_on(export::run(args)),
+        Command::Pack(args) => runtime.block_on(pack::run(args)),
+        Command::List(args) => runtime.block_on(list::run(args)),
+        Command::Usage(args) => runtime.block_on(usage::run(args)),
         Command::Delete(args) => runtime.block_on(delete::run(args)),
         Command::Verify(args) => runtime.block_on(verify::run(args)),
         Command::Worker(args) => runtime.block_on(worker::run(args)),
@@ -79,8 +106,8 @@ pub fn run(cli: Cli) -> u8 {
         #[cfg(feature = "operator")]
         Command::Crds(args) => code_of(crds::run(&args)),
     };
-    // A thread that still waits for a slow disk must not keep a process that has its answer.
-    runtime.shutdown_background();
+    // A thread that is told to stop may tidy up; one that waits for a slow disk must not keep a process that has its answer.
+    runtime.shutdown_timeout(TIDY_UP);
     code
 }
 
@@ -91,7 +118,16 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
         Command::Controller(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
         #[cfg(feature = "operator")]
         Command::Serve(_) | Command::Crds(_) => many_threads(),
-        Command::Download(_) | Command::Delete(_) | Command::Verify(_) | Command::Worker(_) => many_threads(),
+        Command::Download(_)
+        | Command::Import(_)
+        | Command::Export(_)
+        | Command::Inspect(_)
+        | Command::Pack(_)
+        | Command::List(_)
+        | Command::Usage(_)
+        | Command::Delete(_)
+        | Command::Verify(_)
+        | Command::Worker(_) => many_threads(),
     }
 }
 

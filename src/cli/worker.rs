@@ -46,8 +46,8 @@ pub(super) async fn run(args: Args) -> u8 {
     install(&lines);
     let nonce = task.nonce.clone();
     match work(task, &lines).await {
-        Ok((done, metadata)) => {
-            let parts = metadata.map(|json| metadata_lines(&nonce, &json)).unwrap_or_default();
+        Ok((done, text)) => {
+            let parts = text.map(|json| metadata_lines(&nonce, &json)).unwrap_or_default();
             end(&lines, &args.termination_log, parts, Say::Done(done));
             0
         }
@@ -84,19 +84,21 @@ async fn work(task: Task, lines: &Arc<Lines>) -> Result<(Done, Option<String>), 
     }));
     // A task of its own, so that a panic in it is an outcome.
     let engine_counters = Arc::clone(&counters);
+    let interrupted = local::interrupted(&task.work);
     let mut engine = tokio::spawn(async move { engine::run(&task, &Settings::default(), &engine_counters).await });
     let ended = tokio::select! {
         ended = &mut engine => ended.unwrap_or(Err(EngineError::Crashed)).map_err(|error| local::failed(&error)),
         () = stopped() => {
             engine.abort();
-            Err(local::interrupted())
+            Err(interrupted)
         }
     };
     teller.abort();
     let _ = teller.await;
     let finished = ended?;
     lines.say(Say::Progress(counters.report(0)));
-    Ok((finished.done, finished.metadata.map(|metadata| metadata.to_json())))
+    let listing = finished.listing.map(|listing| serde_json::json!(listing).to_string());
+    Ok((finished.done, finished.metadata.map(|metadata| metadata.to_json()).or(listing)))
 }
 
 /// Returns when the kubelet (or a person) wants the worker to stop.

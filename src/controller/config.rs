@@ -1,5 +1,9 @@
 //! What holds for every entry that does not say otherwise; written by whoever installs the operator.
 
+mod preseed;
+
+pub use preseed::{Preseed, Seed};
+
 use crate::api::connection::{ProxySpec, SecretKeyRef};
 use crate::api::job::JobSettings;
 use crate::ident::Endpoint;
@@ -36,6 +40,9 @@ pub struct Config {
     /// Settings of workers' Jobs, where the entry has none.
     #[serde(default)]
     pub job: JobSettings,
+    /// What the operator creates where it is absent.
+    #[serde(default)]
+    pub preseed: Preseed,
 }
 
 fn public_hub() -> Endpoint {

@@ -1,7 +1,7 @@
 //! A small world for the pure rooms' tests. The names differ from the product's on purpose, so that swapped ones fail.
 
 use crate::api::{ModelCacheEntry, label};
-use crate::controller::plan::{ConnectionSight, Observed, Plan};
+use crate::controller::plan::{ConnectionSight, Observed, Plan, Scene};
 use crate::format::outcome::{Done, Failed, Heard, Line, Manifest, Progress, Say, metadata_lines};
 use crate::ident::Reason;
 use jiff::Timestamp;
@@ -35,12 +35,7 @@ pub(crate) fn observed(spec: &str) -> Observed {
         entry,
         config: serde_yaml::from_str("image: registry.example/modelcache:1\nendpoint: https://hub.example").unwrap(),
         connection: ConnectionSight::Defaults,
-        claim: None,
-        storage_class_missing: false,
-        jobs: Vec::new(),
-        pods: Vec::new(),
-        heard: Heard::default(),
-        warnings: Vec::new(),
+        scene: Scene::default(),
         peers: Vec::new(),
         namespace_terminating: false,
         now: now(),
@@ -59,7 +54,7 @@ pub(crate) fn own_claim() -> Observed {
 pub(crate) fn shared_claim() -> Observed {
     let mut observed = observed("{repo: org/model, storage: {claimName: shared, subPath: cache}}");
     observed.entry.metadata.finalizers = Some(vec![crate::api::FINALIZER.to_owned()]);
-    observed.claim = Some(claim("shared", "Bound"));
+    observed.scene.claim = Some(claim("shared", "Bound"));
     observed
 }
 
@@ -85,11 +80,13 @@ impl Observed {
                     let mut made = *made.clone();
                     made.metadata.uid = Some("uid-claim".to_owned());
                     made.status = claim("x", "Bound").status;
-                    self.claim = Some(made);
+                    self.scene.claim = Some(made);
                 }
-                Action::SetClaimOwned { .. } | Action::CreateConfigMap(_) => {}
+                Action::SetClaimOwned { .. } | Action::CreateConfigMap(_) | Action::CreateEntry(_) => {}
                 Action::CreateJob(made) => self = self.with_job((**made).clone()),
-                Action::DeleteJob { name, .. } => self.jobs.retain(|job| job.metadata.name.as_ref() != Some(name)),
+                Action::DeleteJob { name, .. } => {
+                    self.scene.jobs.retain(|job| job.metadata.name.as_ref() != Some(name));
+                }
             }
         }
         self
@@ -100,13 +97,13 @@ impl Observed {
         let name = job.metadata.name.clone().unwrap();
         job.metadata.uid = Some(format!("uid-{name}"));
         job.metadata.creation_timestamp = Some(Time(self.now));
-        self.jobs.push(job);
+        self.scene.jobs.push(job);
         self
     }
 
     /// The newest Job's Pod, with this status (JSON).
     pub(crate) fn with_pod(mut self, status: &serde_json::Value) -> Self {
-        let job = self.jobs.last().unwrap().clone();
+        let job = self.scene.jobs.last().unwrap().clone();
         let mut pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "pod", "namespace": "team-a", "uid": "uid-pod"},
             "spec": {"containers": [{"name": "worker", "resources": {"limits": {"memory": "512Mi"}}}]},
@@ -117,7 +114,7 @@ impl Observed {
         pod.metadata.labels = Some([(label::ENTRY_UID.to_owned(), "uid-1".to_owned())].into());
         pod.metadata.owner_references =
             Some(vec![OwnerReference { uid: job.metadata.uid.unwrap(), ..OwnerReference::default() }]);
-        self.pods = vec![pod];
+        self.scene.pods = vec![pod];
         self
     }
 
@@ -142,7 +139,7 @@ impl Observed {
             reason: Some(reason.to_owned()),
             ..JobCondition::default()
         };
-        self.jobs.last_mut().unwrap().status =
+        self.scene.jobs.last_mut().unwrap().status =
             Some(JobStatus { conditions: Some(vec![condition]), ..JobStatus::default() });
         self
     }
@@ -150,7 +147,7 @@ impl Observed {
     /// The worker said this.
     pub(crate) fn says(mut self, say: Say) -> Self {
         let line = serde_json::to_string(&Line { nonce: NONCE.to_owned(), say }).unwrap();
-        self.heard.hear(NONCE, &line);
+        self.scene.heard.hear(NONCE, &line);
         self
     }
 
@@ -161,7 +158,7 @@ impl Observed {
             self = self.says(line.say);
         }
         let path = "cache/entries/org_2fmodel/model".parse().unwrap();
-        let done = Done { path: Some(path), commit: COMMIT.parse().ok(), manifest: Some(manifest), bytes_fetched: 0 };
+        let done = Done { path: Some(path), commit: COMMIT.parse().ok(), manifest: Some(manifest), ..Done::default() };
         self.says(Say::Done(done)).ended(0)
     }
 
@@ -190,8 +187,8 @@ impl Observed {
 
     /// The Pods and the log are gone.
     pub(crate) fn forgotten(mut self) -> Self {
-        self.pods.clear();
-        self.heard = Heard::default();
+        self.scene.pods.clear();
+        self.scene.heard = Heard::default();
         self
     }
 

@@ -32,7 +32,7 @@ pub async fn run(task: &Task, delete: &Delete) -> Result<Finished, EngineError> 
             finish(&volume, &model)?;
         }
         remove_stagings(&volume, &staging_prefix(&model), None).map_err(EngineError::Volume)?;
-        Ok(Finished { done: Done { path: None, commit: None, manifest: None, bytes_fetched: 0 }, metadata: None })
+        Ok(Finished { done: Done::default(), metadata: None, listing: None })
     })
     .await
 }

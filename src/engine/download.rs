@@ -13,9 +13,9 @@ use super::ranges::Coverage;
 use super::schedule::Schedule;
 use super::select::select;
 use super::threads::{Place, Threads};
-use super::volume::{Staging, Volume, VolumeError, remove_stagings};
-use super::{EngineError, Finished, Settings, blocking, delete, verify};
-use crate::format::layout::{self, Source, SourceRecord};
+use super::volume::{Staging, Volume, VolumeError};
+use super::{EngineError, Finished, Settings, before, blocking, delete, verify};
+use crate::format::layout::{self, Source};
 use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::Done;
 use crate::format::sums::Sums;
@@ -26,9 +26,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::task::JoinSet;
-
-/// The longest record of a source that is read, in bytes.
-const RECORD_MAX_BYTES: u64 = 16 * 1024;
 
 /// What a download would bring, without a volume: the size of a claim is made of it, and a dry run prints it.
 #[derive(Debug, Clone)]
@@ -62,7 +59,8 @@ pub async fn run(
         blocking(move || Volume::open(&path, sub_path.as_ref()).map_err(EngineError::Volume)).await?
     };
     let volume = Arc::new(volume);
-    if let Some(finished) = done_before(&volume, task, download, progress).await? {
+    let source = Source::of_download(download).digest();
+    if let Some(finished) = before::find(&volume, task, source, download.model.clone(), progress).await? {
         return Ok(finished);
     }
     let hub = Hub::new(&download.hub, settings.limits, settings.login.clone()).map_err(EngineError::Access)?;
@@ -87,47 +85,8 @@ pub async fn run(
     let reused = reuse_all(&ready).await?;
     let fetched = fetch_all(&ready, hub, download, settings).await?;
     let metadata = metadata(download, &info, ready.plan.bytes, url);
-    let source = Source::of_download(download).digest();
     let task = task.clone();
     blocking(move || conclude(&ready, &task, &reused, &fetched, &metadata, source)).await
-}
-
-/// The end of a task whose source is recorded and whose entry is whole.
-async fn done_before(
-    volume: &Arc<Volume>,
-    task: &Task,
-    download: &Download,
-    progress: &Arc<Progress>,
-) -> Result<Option<Finished>, EngineError> {
-    let (volume, task, download) = (Arc::clone(volume), task.clone(), download.clone());
-    let found = blocking(move || {
-        let record = layout::source(&Source::of_download(&download).digest());
-        let bytes = volume.root().read(&record, RECORD_MAX_BYTES).map_err(EngineError::Volume)?;
-        let record = bytes.and_then(|bytes| serde_json::from_slice::<SourceRecord>(&bytes).ok());
-        let name = download.model.entry_name();
-        let Some(record) = record.filter(|record| record.entry == name) else { return Ok(None) };
-        // A damaged entry is downloaded again, not complained about.
-        let entry = entry::read(&volume, &layout::entry(&name)).unwrap_or_default();
-        let Some(entry) = entry.filter(|entry| entry.sums.digest() == record.manifest) else { return Ok(None) };
-        let bytes = entry::complete_bytes(&volume, &download.model, &entry).map_err(EngineError::Volume)?;
-        let Some(bytes) = bytes else { return Ok(None) };
-        // What a run left that was killed right after its publication. On a read-only volume it may stay.
-        let _ = remove_stagings(&volume, &staging_prefix(&download.model), None);
-        let done = Done {
-            path: entry::published_path(&task, &name),
-            commit: Some(entry.commit),
-            manifest: Some(entry.sums.manifest(bytes)),
-            bytes_fetched: 0,
-        };
-        Ok(Some(Finished { done, metadata: Some(entry.metadata) }))
-    })
-    .await?;
-    if let Some(manifest) = found.as_ref().and_then(|finished| finished.done.manifest) {
-        progress.plan(manifest.files, manifest.bytes);
-        progress.done(manifest.bytes);
-        (0..manifest.files).for_each(|_| progress.file_done());
-    }
-    Ok(found)
 }
 
 /// Everything that the rest of a download needs, once the volume was looked at.
@@ -290,12 +249,16 @@ fn conclude(
     let of = |(number, sha256): (&usize, &Sha256)| (plan.files[*number].path.clone(), *sha256);
     let sums: Sums = reused.iter().chain(fetched).map(of).collect();
     let staged: Vec<RelPath> = fetched.iter().map(of).map(|(path, _)| path).collect();
-    publish(&ready.volume, &ready.staging, &Publication { plan, staged: &staged, sums: &sums, metadata, source })?;
+    let (model, commit, source) = (&plan.model, plan.commit, Some(source));
+    let (staged, sums) = (&staged, &sums);
+    let publication = Publication { model, commit, staged, sums, metadata, source, file: None, unverified: None };
+    publish(&ready.volume, &ready.staging, &publication)?;
     let done = Done {
         path: entry::published_path(task, &plan.model.entry_name()),
         commit: Some(plan.commit),
         manifest: Some(sums.manifest(plan.bytes)),
         bytes_fetched: ready.progress.bytes_fetched(),
+        ..Done::default()
     };
-    Ok(Finished { done, metadata: Some(metadata.clone()) })
+    Ok(Finished { done, metadata: Some(metadata.clone()), listing: None })
 }

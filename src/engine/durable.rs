@@ -56,6 +56,7 @@ pub(super) struct Durable {
     state: Mutex<State>,
     changed: Condvar,
     max_bytes: u64,
+    space_every: Duration,
     /// How much room the model still takes from the disk, in bytes.
     room: AtomicU64,
 }
@@ -68,7 +69,13 @@ impl Durable {
     /// For a model of so many bytes, which still takes so much room from the disk.
     pub(super) fn new(model_bytes: u64, room: u64) -> Self {
         let max_bytes = (model_bytes / PENDING_PART).clamp(PENDING_MIN_BYTES, PENDING_MAX_BYTES);
-        Self { state: Mutex::default(), changed: Condvar::new(), max_bytes, room: AtomicU64::new(room) }
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            max_bytes,
+            space_every: SPACE_EVERY,
+            room: AtomicU64::new(room),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -165,7 +172,7 @@ impl Durable {
             drop(state);
             self.changed.notify_all();
             let room = self.room.load(Ordering::Relaxed);
-            if room > 0 && looked.elapsed() >= SPACE_EVERY {
+            if room > 0 && looked.elapsed() >= self.space_every {
                 looked = Instant::now();
                 volume.check_space(room, 0).map_err(EngineError::Volume)?;
             }
@@ -277,6 +284,42 @@ mod tests {
             assert_eq!(read[&8].spans(), [Span::new(0, 50)]);
             assert!(durable.add(1, &part, Span::new(0, 1), false).is_err());
         }
+    }
+
+    #[test]
+    fn what_is_not_on_the_disk_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = Volume::open(folder.path(), None).unwrap();
+        let staging = Arc::new(Staging::open(&volume, "p-1", "p-").unwrap());
+        let durable = Durable::new(1 << 40, 0);
+        let journal = Journal::begin(Arc::clone(&staging), HashMap::new()).unwrap();
+        let part = Arc::new(staging.open_part(&"a".parse().unwrap(), 0).unwrap().0);
+        let mut most = 0;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| durable.work(&volume, journal));
+            for piece in 0..2_000 {
+                durable.add(0, &part, Span::new(piece << 20, (piece + 1) << 20), false).unwrap();
+                most = most.max(durable.lock().bytes);
+            }
+            durable.close();
+            thread.join().unwrap().unwrap();
+        });
+        assert!(most <= PENDING_MAX_BYTES + (1 << 20), "{most}");
+    }
+
+    #[test]
+    fn a_volume_that_others_fill_is_seen_on_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = Volume::open(folder.path(), None).unwrap();
+        let staging = Arc::new(Staging::open(&volume, "p-1", "p-").unwrap());
+        // More than any disk has is still to come.
+        let durable = Durable { space_every: Duration::ZERO, ..Durable::new(1 << 40, 1 << 62) };
+        let journal = Journal::begin(Arc::clone(&staging), HashMap::new()).unwrap();
+        let part = Arc::new(staging.open_part(&"a".parse().unwrap(), 100).unwrap().0);
+        durable.add(0, &part, Span::new(0, 100), false).unwrap();
+        let error = durable.work(&volume, journal).unwrap_err();
+        assert_eq!(error.reason(), crate::ident::Reason::OutOfSpace, "{error}");
+        assert!(durable.add(0, &part, Span::new(0, 100), false).is_err(), "nobody waits for a thread that is gone");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Reading the entries that are on a volume. An entry exists exactly when its metadata does.
 
 use super::EngineError;
+use super::hash::Hasher;
 use super::volume::{Kind, Volume, VolumeError};
 use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::METADATA_MAX_BYTES;
 use crate::format::sums::{SUMS_MAX_BYTES, Sums};
 use crate::format::{layout, task::Task};
-use crate::ident::{Commit, EntryName, ModelRef, RelPath};
+use crate::ident::{Commit, EntryName, ModelRef, RelPath, Sha256};
 use std::path::Path;
 
 /// An entry as it is on the volume.
@@ -45,6 +46,15 @@ pub(super) fn complete_bytes(volume: &Volume, model: &ModelRef, entry: &Entry) -
         }
     }
     Ok((entry.metadata.size_in_bytes == Some(bytes) && !entry.sums.is_empty()).then_some(bytes))
+}
+
+/// The digest of a file in a snapshot; none if it is not there. Its name and commit prove nothing.
+pub(super) fn digest(volume: &Volume, below: &Path) -> Result<Option<Sha256>, EngineError> {
+    let Some((open, _)) = volume.root().open_file(below).map_err(EngineError::Volume)? else { return Ok(None) };
+    let mut hasher = Hasher::plain();
+    let read = hasher.read(open);
+    read.map_err(|error| EngineError::Volume(VolumeError::new("read", &volume.root().shown(below), error)))?;
+    Ok(Some(hasher.finish().sha256))
 }
 
 /// The other entries of the same repo, each with what it lists.

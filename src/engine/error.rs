@@ -1,11 +1,14 @@
 //! Why a task was not done.
 
+use super::export::ExportError;
+use super::import::ImportError;
 use super::plan::PlanError;
 use super::select::SelectError;
 use super::volume::VolumeError;
-use crate::hub::{AccessError, HubError};
+use crate::hub::{AccessError, HubError, RemoteError};
 use crate::ident::Reason;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Why a task was not done. Each message names the thing, the cause and the next step.
@@ -17,6 +20,12 @@ pub enum EngineError {
     /// The Hub did not give what it was asked for.
     #[error(transparent)]
     Hub(HubError),
+    /// An archive's server did not give what it was asked for.
+    #[error(transparent)]
+    Remote(RemoteError),
+    /// The archive, or what is in it.
+    #[error(transparent)]
+    Import(ImportError),
     /// The choice of files leaves nothing.
     #[error(transparent)]
     Select(SelectError),
@@ -26,6 +35,12 @@ pub enum EngineError {
     /// The volume.
     #[error(transparent)]
     Volume(VolumeError),
+    /// A file that could not be read.
+    #[error("{0}")]
+    Unreadable(#[source] Arc<VolumeError>),
+    /// An archive was not written.
+    #[error(transparent)]
+    Export(ExportError),
     /// Bytes arrived that are not the promised ones, twice.
     #[error(
         "the file {path} of {repo} arrived with other bytes than {endpoint} promises, twice: expected {expected}, got {got}: have the repo or the mirror repaired, then retry"
@@ -80,6 +95,26 @@ pub enum EngineError {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder of archives is not there.
+    #[error("{origin} does not exist: create it, or correct the path")]
+    NoFolder {
+        /// The folder.
+        origin: String,
+    },
+    /// The names of a folder are too long to be sent.
+    #[error(
+        "{origin} holds {archives} archives, whose names are {bytes} bytes long together, and {max} can be listed: spread them over several folders, and import each"
+    )]
+    LongListing {
+        /// The folder.
+        origin: String,
+        /// How many archives.
+        archives: usize,
+        /// The length of the listing.
+        bytes: usize,
+        /// The longest that is sent.
+        max: usize,
+    },
     /// A bug in modelcache, seen as a panic of a helper thread.
     #[error("modelcache itself failed; please report it with the log: it is retried")]
     Crashed,
@@ -91,12 +126,18 @@ impl EngineError {
         match self {
             Self::Access(error) => error.reason(),
             Self::Hub(error) => error.reason(),
+            Self::Remote(error) => error.reason(),
+            Self::Import(error) => error.reason(),
             Self::Select(error) => error.reason(),
             Self::Plan(error) => error.reason(),
             Self::Volume(error) => error.reason(),
+            Self::Unreadable(error) => error.reason(),
+            Self::Export(error) => error.reason(),
             Self::Checksum { .. } => Reason::ChecksumMismatch,
             Self::Conflict { .. } | Self::Damaged { .. } => Reason::Conflict,
             Self::NotOnVolume { .. } | Self::NoCache { .. } => Reason::FileNotFound,
+            Self::NoFolder { .. } => Reason::ArchiveNotFound,
+            Self::LongListing { .. } => Reason::ArchiveInvalid,
             Self::Crashed => Reason::Interrupted,
         }
     }
@@ -105,6 +146,8 @@ impl EngineError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Hub(error) => error.retry_after(),
+            Self::Remote(error) => error.retry_after(),
+            Self::Export(error) => error.retry_after(),
             _ => None,
         }
     }

@@ -25,11 +25,20 @@ pub(super) struct Hasher {
 impl Hasher {
     /// For a file of `size` bytes that must become `expected`: git's digest begins with the size, so it must be known.
     pub(super) fn new(expected: &FileDigest, size: u64) -> Self {
-        let git = match expected {
-            FileDigest::Sha256(_) => None,
-            FileDigest::GitBlob(_) => Some(sha1::Sha1::new_with_prefix(format!("blob {size}\0"))),
-        };
-        Self { sha256: sha2::Sha256::new(), git }
+        match expected {
+            FileDigest::Sha256(_) => Self::plain(),
+            FileDigest::GitBlob(_) => Self::with_git(size),
+        }
+    }
+
+    /// For a file of which nothing is promised.
+    pub(super) fn plain() -> Self {
+        Self { sha256: sha2::Sha256::new(), git: None }
+    }
+
+    /// The same, with git's digest of it as well.
+    pub(super) fn with_git(size: u64) -> Self {
+        Self { git: Some(sha1::Sha1::new_with_prefix(format!("blob {size}\0"))), ..Self::plain() }
     }
 
     pub(super) fn update(&mut self, bytes: &[u8]) {

@@ -1,9 +1,10 @@
-//! The work: download, publish, verify and delete models on a volume.
+//! The work: download, publish, verify, export and delete models on a volume.
 //!
 //! This room turns a task into files, and is the same in a Job and on a laptop. Its pure parts (`select`, `plan`, `ranges`,
 //! `journal`, `schedule`, `pace`) decide, `volume` is the one place that writes to a volume, and `download` and `delete` put
-//! them together. It must not know Kubernetes, the command line, standard output or the environment.
+//! them together; `listing` looks at a folder of archives. It must not know Kubernetes, the command line, standard output or the environment.
 
+mod before;
 mod connection;
 pub mod delete;
 mod disk;
@@ -11,10 +12,15 @@ pub mod download;
 mod durable;
 mod entry;
 mod error;
+pub mod export;
 mod fetch;
 mod hash;
+pub mod import;
+pub mod inventory;
 pub mod journal;
+pub mod listing;
 mod pace;
+pub mod pack;
 pub mod plan;
 pub mod progress;
 mod publish;
@@ -30,7 +36,7 @@ pub use error::EngineError;
 pub use schedule::Cut;
 
 use crate::format::metadata::ModelMetadata;
-use crate::format::outcome::Done;
+use crate::format::outcome::{Done, Listing};
 use crate::format::task::{Task, Work};
 use crate::hub::{Limits, Login};
 use progress::Progress;
@@ -71,15 +77,20 @@ impl Default for Settings {
 pub struct Finished {
     /// What a worker's last line says.
     pub done: Done,
-    /// The model's metadata; absent after a deletion.
+    /// The model's metadata; absent after a deletion or a listing.
     pub metadata: Option<ModelMetadata>,
+    /// What a folder of archives holds, after a listing.
+    pub listing: Option<Listing>,
 }
 
 /// Does a task.
 pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> Result<Finished, EngineError> {
     match &task.work {
         Work::Download(download) => download::run(task, download, settings, progress).await,
+        Work::Import(import) => import::run(task, import, settings, progress).await,
+        Work::Export(export) => export::run(task, export, settings, progress).await,
         Work::Delete(delete) => delete::run(task, delete).await,
+        Work::List(list) => listing::run(task, list).await,
     }
 }
 

@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub struct Progress {
     bytes_done: AtomicU64,
+    /// The most that was reported: wrong bytes are fetched again, and nobody shall see a bar go back.
+    reported: AtomicU64,
     bytes_total: AtomicU64,
     files_done: AtomicU64,
     files_total: AtomicU64,
@@ -60,6 +62,12 @@ impl Progress {
         self.bytes_done.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// All that was done has to be done once more.
+    pub fn begin_again(&self) {
+        self.bytes_done.store(0, Ordering::Relaxed);
+        self.files_done.store(0, Ordering::Relaxed);
+    }
+
     /// A file is complete and verified.
     pub fn file_done(&self) {
         self.files_done.fetch_add(1, Ordering::Relaxed);
@@ -75,12 +83,15 @@ impl Progress {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// The counters now, never more done than there is; the rate is the caller's.
+    /// The counters now, never more done than there is or less than was reported before; the rate is the caller's.
     pub fn report(&self, bytes_per_second: u64) -> Report {
         let bytes_total = self.bytes_total.load(Ordering::Relaxed);
         let files_total = self.files_total.load(Ordering::Relaxed);
+        // What has no known end has no limit.
+        let most = if bytes_total == 0 { u64::MAX } else { bytes_total };
+        let bytes_done = self.bytes_done.load(Ordering::Relaxed).min(most);
         Report {
-            bytes_done: self.bytes_done.load(Ordering::Relaxed).min(bytes_total),
+            bytes_done: self.reported.fetch_max(bytes_done, Ordering::Relaxed).max(bytes_done),
             bytes_total,
             files_done: self.files_done.load(Ordering::Relaxed).min(files_total),
             files_total,
@@ -126,6 +137,18 @@ mod tests {
         progress.done(15);
         assert_eq!(progress.report(0).bytes_done, 10);
         assert_eq!(progress.bytes_fetched(), 23);
+    }
+
+    #[test]
+    fn never_less_than_before() {
+        let progress = Progress::default();
+        progress.plan(2, 10);
+        progress.done(8);
+        assert_eq!(progress.report(0).bytes_done, 8);
+        progress.lost(5);
+        assert_eq!(progress.report(0).bytes_done, 8);
+        progress.done(6);
+        assert_eq!(progress.report(0).bytes_done, 9);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 
 use super::EngineError;
 use super::entry;
-use super::plan::{Plan, staging_prefix};
+use super::plan::staging_prefix;
 use super::volume::{Dir, Staging, Volume, VolumeError, remove_stagings};
-use crate::format::layout::{self, SourceRecord};
+use crate::format::layout::{self, FileStamp, SourceRecord};
 use crate::format::metadata::ModelMetadata;
 use crate::format::sums::Sums;
-use crate::ident::{RelPath, Revision, Sha256};
+use crate::ident::{Commit, ModelRef, RelPath, Revision, Sha256};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -18,37 +18,49 @@ const REFERENCE_MAX_BYTES: u64 = 4096;
 
 /// What is published.
 pub(super) struct Publication<'a> {
-    pub(super) plan: &'a Plan,
+    pub(super) model: &'a ModelRef,
+    pub(super) commit: Commit,
     /// The files that lie in the staging; the others are in the snapshot already.
     pub(super) staged: &'a [RelPath],
     pub(super) sums: &'a Sums,
     pub(super) metadata: &'a ModelMetadata,
-    pub(super) source: Sha256,
+    /// What need not be done again; none where nobody can tell what that was.
+    pub(super) source: Option<Sha256>,
+    /// The file that it was.
+    pub(super) file: Option<FileStamp>,
+    /// Why the bytes are not proved, where they are not.
+    pub(super) unverified: Option<String>,
 }
 
 /// Publishes. Every step may be done a second time.
 pub(super) fn publish(volume: &Volume, staging: &Staging, publication: &Publication<'_>) -> Result<(), EngineError> {
-    let name = publication.plan.model.entry_name();
+    let name = publication.model.entry_name();
     entry::check_foreign(volume, &name).map_err(EngineError::Volume)?;
     let steps = || -> Result<(), VolumeError> {
         place_files(volume, staging, publication)?;
-        write_references(volume, publication.plan)?;
-        place_view(volume, staging, publication.plan)?;
+        write_references(volume, publication)?;
+        place_view(volume, staging, publication)?;
         // Before the entry: once the entry is there, a second run needs nothing but this record.
-        let record = SourceRecord { entry: name.clone(), manifest: publication.sums.digest() };
-        let record = serde_json::json!(record).to_string();
-        volume.root().write(&layout::source(&publication.source), record.as_bytes())?;
+        let Publication { source, file, ref unverified, .. } = *publication;
+        let (manifest, unverified) = (publication.sums.digest(), unverified.clone());
+        record(volume, source, &SourceRecord { entry: name.clone(), manifest, file, unverified })?;
         place_entry(volume, staging, publication)?;
-        remove_stagings(volume, &staging_prefix(&publication.plan.model), None)
+        remove_stagings(volume, &staging_prefix(publication.model), None)
     };
     steps().map_err(EngineError::Volume)
 }
 
+/// Remembers where a source ended.
+pub(super) fn record(volume: &Volume, source: Option<Sha256>, record: &SourceRecord) -> Result<(), VolumeError> {
+    let Some(source) = source else { return Ok(()) };
+    volume.root().write(&layout::source(&source), serde_json::json!(record).to_string().as_bytes())
+}
+
 /// Moves the staged files into the snapshot: the folder as a whole, or one by one where the snapshot exists.
 fn place_files(volume: &Volume, staging: &Staging, publication: &Publication<'_>) -> Result<(), VolumeError> {
-    let plan = publication.plan;
-    let snapshot = layout::snapshot(&plan.model.repo, &plan.commit);
-    let snapshots = volume.root().make_dir(&layout::snapshots(&plan.model.repo))?;
+    let Publication { model, commit, .. } = publication;
+    let snapshot = layout::snapshot(&model.repo, commit);
+    let snapshots = volume.root().make_dir(&layout::snapshots(&model.repo))?;
     let paths: Vec<&RelPath> = publication.staged.iter().collect();
     if volume.root().kind(&snapshot)?.is_none() {
         sync_folders(volume.root(), &staging.files(), &paths)?;
@@ -78,9 +90,9 @@ fn sync_folders(root: &Dir, base: &Path, paths: &[&RelPath]) -> Result<(), Volum
 }
 
 /// The names under which an entry's commit can be asked for. A commit needs none: its snapshot is found by it.
-fn references(plan: &Plan, with_main: bool) -> Vec<Revision> {
+fn references(model: &ModelRef, with_main: bool) -> Vec<Revision> {
     let mut references = Vec::new();
-    let asked = plan.model.revision_or_main();
+    let asked = model.revision_or_main();
     if with_main && asked.as_str() != Revision::DEFAULT {
         references.push(Revision::main());
     }
@@ -90,21 +102,22 @@ fn references(plan: &Plan, with_main: bool) -> Vec<Revision> {
     references
 }
 
-fn write_references(volume: &Volume, plan: &Plan) -> Result<(), VolumeError> {
-    for revision in references(plan, false) {
-        volume.root().write(&layout::reference(&plan.model.repo, &revision), plan.commit.to_string().as_bytes())?;
+fn write_references(volume: &Volume, publication: &Publication<'_>) -> Result<(), VolumeError> {
+    let Publication { model, commit, .. } = publication;
+    for revision in references(model, false) {
+        volume.root().write(&layout::reference(&model.repo, &revision), commit.to_string().as_bytes())?;
     }
     Ok(())
 }
 
 /// The view is replaced as a whole, and what was there is retired and not removed: a Pod that has it mounted keeps what it
 /// started with, which would be nothing if its files were unlinked.
-fn place_view(volume: &Volume, staging: &Staging, plan: &Plan) -> Result<(), VolumeError> {
+fn place_view(volume: &Volume, staging: &Staging, publication: &Publication<'_>) -> Result<(), VolumeError> {
     let root = volume.root();
-    let name = plan.model.entry_name();
+    let name = publication.model.entry_name();
     let place = layout::view(&name);
-    let commit = plan.commit.to_string();
-    let references = references(plan, true);
+    let commit = publication.commit.to_string();
+    let references = references(publication.model, true);
     let mut up_to_date = root.kind(&place)?.is_some();
     for revision in &references {
         let path = place.join(layout::REFS).join(revision.as_str());
@@ -130,15 +143,15 @@ fn place_view(volume: &Volume, staging: &Staging, plan: &Plan) -> Result<(), Vol
 
 /// The entry's folder, last of all: with its name on the disk the entry exists.
 fn place_entry(volume: &Volume, staging: &Staging, publication: &Publication<'_>) -> Result<(), VolumeError> {
-    let plan = publication.plan;
+    let Publication { model, commit, .. } = publication;
     let staged = staging.path("entry");
     volume.root().remove_all(&staged)?;
     let folder = volume.root().make_dir(&staged)?;
-    folder.link_new(OsStr::new(layout::MODEL), &layout::model_link(&plan.model.repo, &plan.commit))?;
+    folder.link_new(OsStr::new(layout::MODEL), &layout::model_link(&model.repo, commit))?;
     folder.write_new(OsStr::new(layout::SUMS), publication.sums.to_string().as_bytes())?;
     folder.write_new(OsStr::new(layout::METADATA), publication.metadata.to_json().as_bytes())?;
     folder.sync()?;
-    replace(volume.root(), &staged, &layout::entry(&plan.model.entry_name()), &staging.path("old-entry"))
+    replace(volume.root(), &staged, &layout::entry(&model.entry_name()), &staging.path("old-entry"))
 }
 
 /// Puts a staged folder in a place. What was there ends where the staged one was, or under `old`.

@@ -11,7 +11,7 @@ use super::volume::{Kind, Volume, VolumeError};
 use super::{EngineError, blocking};
 use crate::format::layout;
 use crate::ident::{Commit, EntryName, ModelRef, Reason, RelPath, RepoId, Sha256};
-use read::{Found, read_all};
+pub(super) use read::{Found, read_all};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -169,20 +169,20 @@ fn verify(volume: &Volume, wanted: Option<&ModelRef>, progress: &Progress) -> Re
 }
 
 /// An entry's folder, read as far as it could be.
-struct Known {
-    name: EntryName,
-    model: ModelRef,
-    entry: Result<Entry, EngineError>,
+pub(super) struct Known {
+    pub(super) name: EntryName,
+    pub(super) model: ModelRef,
+    pub(super) entry: Result<Entry, EngineError>,
 }
 
 impl Known {
-    fn snapshot(&self) -> Option<PathBuf> {
+    pub(super) fn snapshot(&self) -> Option<PathBuf> {
         self.entry.as_ref().ok().map(|entry| layout::snapshot(&self.model.repo, &entry.commit))
     }
 }
 
 /// Reads the entries of a repo, or of all of them: what one lists may be in another's snapshot.
-fn entries(volume: &Volume, repo: Option<&RepoId>) -> Result<Vec<Known>, EngineError> {
+pub(super) fn entries(volume: &Volume, repo: Option<&RepoId>) -> Result<Vec<Known>, EngineError> {
     let folder = volume.root().open_dir(Path::new(layout::ENTRIES)).map_err(EngineError::Volume)?;
     let names = folder.map(|folder| folder.list()).transpose().map_err(EngineError::Volume)?.unwrap_or_default();
     let mut known = Vec::new();
@@ -223,9 +223,14 @@ fn nothing_to_verify(volume: &Volume, wanted: Option<&ModelRef>, known: &[Known]
         let others = known.iter().map(|one| one.model.to_string()).collect();
         return Err(EngineError::NotOnVolume { model: model.to_string(), path, others });
     }
+    check_cache(volume)
+}
+
+/// An error where there is neither a layout file nor an entry: a wrong path must not pass for an empty cache.
+pub(super) fn check_cache(volume: &Volume) -> Result<(), EngineError> {
     match volume.root().kind(&layout::version_file()).map_err(EngineError::Volume)? {
         Some(_) => Ok(()),
-        None => Err(EngineError::NoCache { path }),
+        None => Err(EngineError::NoCache { path: volume.root().shown(Path::new("")) }),
     }
 }
 
@@ -245,7 +250,7 @@ fn targets<'a>(volume: &Volume, known: impl Iterator<Item = &'a Known>) -> BTree
 
 /// What the entries list, by snapshot. A snapshot of an entry that cannot be read is left out with its whole repo: nobody
 /// knows what that entry lists.
-fn listed(known: &[Known]) -> BTreeMap<PathBuf, BTreeSet<&Path>> {
+pub(super) fn listed(known: &[Known]) -> BTreeMap<PathBuf, BTreeSet<&Path>> {
     let unclear: BTreeSet<_> =
         known.iter().filter(|one| one.entry.is_err()).map(|one| one.model.repo.as_str()).collect();
     let mut listed: BTreeMap<PathBuf, BTreeSet<&Path>> = BTreeMap::new();
@@ -327,7 +332,7 @@ fn own_files(volume: &Volume, one: &Known, entry: &Entry) -> Vec<Problem> {
 }
 
 /// The files in a snapshot that no entry lists.
-fn extra(volume: &Volume, snapshot: &Path, listed: &BTreeSet<&Path>) -> Result<Vec<String>, VolumeError> {
+pub(super) fn extra(volume: &Volume, snapshot: &Path, listed: &BTreeSet<&Path>) -> Result<Vec<String>, VolumeError> {
     let Some(root) = volume.root().open_dir(snapshot)? else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::new()];

@@ -2,7 +2,7 @@
 //!
 //! Pure names: nothing here opens a file. Who writes to a volume asks this module where.
 
-use super::task::{Download, FileChoice, Weights};
+use super::task::{ArchivePlace, Download, FileChoice, Import, Weights};
 use crate::ident::{Commit, EntryName, RepoId, Revision, Sha256};
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
@@ -24,6 +24,8 @@ pub const MODEL: &str = "model";
 pub const METADATA: &str = "model_metadata.json";
 /// The list of files in an entry's folder.
 pub const SUMS: &str = "SHA256SUMS";
+/// The folder of snapshots in a hub cache's repo.
+pub const SNAPSHOTS: &str = "snapshots";
 /// The folder of references in a hub cache's repo and in a view.
 pub const REFS: &str = "refs";
 
@@ -59,7 +61,7 @@ pub fn repo(repo: &RepoId) -> PathBuf {
 
 /// The snapshots of a repo.
 pub fn snapshots(of: &RepoId) -> PathBuf {
-    repo(of).join("snapshots")
+    repo(of).join(SNAPSHOTS)
 }
 
 /// One snapshot of a repo.
@@ -114,9 +116,38 @@ pub enum Source {
         /// The choice of files.
         exclude: Vec<String>,
     },
+    /// From an archive.
+    Archive {
+        /// Where it is; left out where its digest says which bytes are meant, wherever they come from.
+        place: Option<String>,
+        /// The digest that was asked for.
+        sha256: Option<Sha256>,
+        /// The model that was asked for.
+        expected: Option<String>,
+        /// The Hub that its files were compared with.
+        verified_against: Option<String>,
+    },
 }
 
 impl Source {
+    /// The source of an import. None where nothing says which bytes will come: standard input without a digest.
+    pub fn of_import(import: &Import) -> Option<Self> {
+        let Import { archive, sha256, expected, verify_against } = import;
+        let place = match (sha256, archive) {
+            (Some(_), _) => None,
+            // Two claims are mounted at the same path; their names differ.
+            (None, ArchivePlace::File(file)) => Some(format!("{} {}", file.origin, file.path.display())),
+            (None, ArchivePlace::Url(address)) => Some(address.url.clone()),
+            (None, ArchivePlace::Stdio) => return None,
+        };
+        let expected = expected.as_ref().map(|expected| match &expected.revision {
+            Some(revision) => format!("{}@{revision}", expected.repo),
+            None => expected.repo.to_string(),
+        });
+        let verified_against = verify_against.as_ref().map(|hub| hub.endpoint.to_string());
+        Some(Self::Archive { place, sha256: *sha256, expected, verified_against })
+    }
+
     /// The source of a download. Who asked, tokens and proxies do not change what arrives.
     pub fn of_download(download: &Download) -> Self {
         let FileChoice { weights, include, exclude } = &download.files;
@@ -138,16 +169,24 @@ impl Source {
     /// The SHA-256 of the canonical JSON. The order of the fields is part of the layout.
     pub fn digest(&self) -> Sha256 {
         // `json!` cannot fail for strings; a Value's own text is compact JSON.
-        let Self::Hub { endpoint, key, weights, include, exclude } = self;
-        let fields = [
-            serde_json::json!(["kind", "hub"]),
-            serde_json::json!(["endpoint", endpoint]),
-            serde_json::json!(["exclude", exclude]),
-            serde_json::json!(["include", include]),
-            serde_json::json!(["key", key]),
-            serde_json::json!(["weights", weights]),
-        ];
-        let canonical = serde_json::Value::from(fields.to_vec()).to_string();
+        let fields = match self {
+            Self::Hub { endpoint, key, weights, include, exclude } => vec![
+                serde_json::json!(["kind", "hub"]),
+                serde_json::json!(["endpoint", endpoint]),
+                serde_json::json!(["exclude", exclude]),
+                serde_json::json!(["include", include]),
+                serde_json::json!(["key", key]),
+                serde_json::json!(["weights", weights]),
+            ],
+            Self::Archive { place, sha256, expected, verified_against } => vec![
+                serde_json::json!(["kind", "archive"]),
+                serde_json::json!(["expected", expected]),
+                serde_json::json!(["place", place]),
+                serde_json::json!(["sha256", sha256]),
+                serde_json::json!(["verifiedAgainst", verified_against]),
+            ],
+        };
+        let canonical = serde_json::Value::from(fields).to_string();
         Sha256::from_bytes(sha2::Sha256::digest(canonical).into())
     }
 }
@@ -160,6 +199,22 @@ pub struct SourceRecord {
     pub entry: EntryName,
     /// The digest of its `SHA256SUMS` at that time: the folder may hold something else by now.
     pub manifest: Sha256,
+    /// What the archive's file looked like: under its name there may be another by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileStamp>,
+    /// Why the bytes were not proved, where they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<String>,
+}
+
+/// What tells a file from another one under the same name, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileStamp {
+    /// Its size.
+    pub size_bytes: u64,
+    /// When it was written, in nanoseconds since the epoch; the time that the file system gives.
+    pub modified_ns: i128,
 }
 
 #[cfg(test)]

@@ -145,6 +145,9 @@ impl ModelMetadata {
         let mut fields = Fields::of("the whole", value)?;
         // The version first: what the other fields mean depends on it.
         let version = fields.take("version").ok_or(MetadataError::Missing { field: "version" })?;
+        if !version.is_u64() && !version.is_i64() {
+            return Err(MetadataError::WrongType { field: "version", expected: "a whole number" });
+        }
         if version.as_u64() != Some(VERSION) {
             return Err(MetadataError::UnsupportedVersion { found: version.to_string() });
         }

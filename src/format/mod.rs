@@ -3,6 +3,7 @@
 //! This room owns every byte format that outlives a process. It knows names (`ident`) and the standard library's
 //! readers and writers, and must not know HTTP, Kubernetes, the clock or the environment.
 
+pub mod archive;
 pub mod layout;
 pub mod metadata;
 pub mod outcome;

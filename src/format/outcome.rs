@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub const LINE_MAX_BYTES: usize = 8 * 1024;
 /// The longest text that the kubelet takes from `/dev/termination-log`, in bytes.
 pub const TERMINATION_MAX_BYTES: usize = 4096;
-/// The longest `model_metadata.json` that is read or sent, in bytes.
+/// The longest `model_metadata.json` (or listing) that is read or sent, in bytes.
 pub const METADATA_MAX_BYTES: usize = 1024 * 1024;
 /// The longest message that an outcome carries, in bytes: it must fit the termination log with its frame.
 pub const MESSAGE_MAX_BYTES: usize = 2048;
@@ -36,7 +36,7 @@ pub enum Say {
         /// The sentence.
         message: String,
     },
-    /// A numbered piece of the model's metadata; it may be longer than a line.
+    /// A numbered piece of the model's metadata, or of a [`Listing`]; either may be longer than a line.
     Metadata {
         /// 1 to `of`.
         part: usize,
@@ -68,7 +68,7 @@ pub struct Progress {
 }
 
 /// A task that was done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Done {
     /// The model's folder below the volume's root, `subPath` included; absent after a deletion.
@@ -83,6 +83,35 @@ pub struct Done {
     /// Bytes that came over the network in this attempt.
     #[serde(default)]
     pub bytes_fetched: u64,
+    /// The archive that was written by an export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Archive>,
+    /// Why the published bytes are not proved, where they are not: an archive without `SHA256SUMS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<String>,
+}
+
+/// The files of a folder of archives.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listing {
+    /// The names of those whose first bytes are an archive's, sorted.
+    pub archives: Vec<String>,
+    /// How many other files there are.
+    pub others: u64,
+    /// The names of some of them.
+    #[serde(default)]
+    pub such_as: Vec<String>,
+}
+
+/// An archive that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Archive {
+    /// SHA-256 of all its bytes.
+    pub sha256: Sha256,
+    /// How many they are.
+    pub size_bytes: u64,
 }
 
 /// The published files in three numbers.

@@ -1,6 +1,6 @@
 //! The typed description of one piece of work: written by the controller, done by a worker (design 6).
 
-use crate::ident::{Endpoint, ModelRef, RelPath};
+use crate::ident::{Endpoint, ModelRef, RelPath, RepoId, Revision, Sha256};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -23,14 +23,19 @@ pub struct Task {
 }
 
 /// What a task does.
-#[expect(clippy::large_enum_variant, reason = "a process has one task")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Work {
     /// Download a model from a Hub and publish it.
     Download(Download),
+    /// Publish the model that an archive holds.
+    Import(Import),
+    /// Write an entry into an archive.
+    Export(Export),
     /// Remove an entry and what no other entry lists.
     Delete(Delete),
+    /// Tell which archives a folder holds.
+    List(List),
 }
 
 /// A download from a Hub.
@@ -48,12 +53,136 @@ pub struct Download {
     pub requested_by: String,
 }
 
+/// The import of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Import {
+    /// Where the archive is.
+    pub archive: ArchivePlace,
+    /// What the SHA-256 of all the archive's bytes must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+    /// What the archive must hold; another model is `ModelMismatch`. Absent: the archive says which model it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
+    /// The Hub whose digests the files are compared with, besides the archive's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify_against: Option<HubAccess>,
+}
+
+/// What an archive must hold. Any revision of the repo will do where none is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Expected {
+    /// The repo.
+    pub repo: RepoId,
+    /// The revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
+}
+
+/// The writing of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Export {
+    /// The model whose entry is written.
+    pub model: ModelRef,
+    /// Which kind of archive.
+    pub format: ArchiveFormat,
+    /// Where it goes. A file appears under its name only when it is whole.
+    pub archive: ArchivePlace,
+    /// The latest use of the model, for the metadata in the archive. Absent: what the volume says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Leaves out everything that the seed's documentation does not name (`SHA256SUMS`).
+    #[serde(default)]
+    pub seed_strict: bool,
+}
+
+/// Where an archive is read or written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum ArchivePlace {
+    /// A file.
+    File(MountedFile),
+    /// An address: read by GET, written by PUT.
+    Url(ArchiveUrl),
+    /// Standard input or output.
+    Stdio,
+}
+
+/// The address of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ArchiveUrl {
+    /// The address. Its query may hold a signature, so it is never shown.
+    pub url: String,
+    /// The files `token` (sent as `Bearer`), or `username` and `password` (sent as `Basic`), in a mounted folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<MountedFile>,
+    /// The file that holds CA certificates in PEM, trusted besides the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<MountedFile>,
+    /// The proxies, where any are set.
+    #[serde(default, skip_serializing_if = "ProxyChoice::is_empty")]
+    pub proxy: ProxyChoice,
+}
+
+/// Which kind of archive is written. Archives that are read say themselves what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArchiveFormat {
+    /// Not compressed.
+    Tar,
+    /// Compressed with gzip.
+    TarGz,
+    /// Compressed with zstd.
+    TarZst,
+    /// A zip archive, its members not compressed.
+    Zip,
+}
+
+impl ArchiveFormat {
+    /// What a file's name says of its format.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let name = name.to_lowercase();
+        let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
+        match () {
+            () if ends(&[".tar"]) => Some(Self::Tar),
+            () if ends(&[".tar.gz", ".tgz"]) => Some(Self::TarGz),
+            () if ends(&[".tar.zst", ".tzst"]) => Some(Self::TarZst),
+            () if ends(&[".zip"]) => Some(Self::Zip),
+            () => None,
+        }
+    }
+}
+
+/// When and by whom a model was used last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Usage {
+    /// Milliseconds since the epoch.
+    pub at_ms: i64,
+    /// The identity.
+    pub by: String,
+}
+
 /// The removal of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Delete {
     /// The model whose entry goes.
     pub model: ModelRef,
+}
+
+/// The listing of a folder of archives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct List {
+    /// The folder below the task's volume. Absent: the volume's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<RelPath>,
+    /// What a person calls it, for messages: `the folder models in claim usb`.
+    pub origin: String,
 }
 
 /// Where a Hub is and how to reach it. Secrets are files: their text is in no task.
@@ -172,6 +301,21 @@ mod tests {
         };
         let text = serde_json::to_string(&task).unwrap();
         assert_eq!(serde_json::from_str::<Task>(&text).unwrap(), task);
+    }
+
+    #[test]
+    fn a_name_says_its_format() {
+        for (name, format) in [
+            ("a.tar", Some(ArchiveFormat::Tar)),
+            ("a.TAR.gz", Some(ArchiveFormat::TarGz)),
+            ("a.tgz", Some(ArchiveFormat::TarGz)),
+            ("a.tar.zst", Some(ArchiveFormat::TarZst)),
+            ("a.zip", Some(ArchiveFormat::Zip)),
+            ("a.zst", None),
+            ("tar", None),
+        ] {
+            assert_eq!(ArchiveFormat::of_name(name), format, "{name}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Url, redirect}
 use std::io::{self, Read};
 
 /// The longest token file and CA bundle that are read, in bytes.
-const TOKEN_MAX_BYTES: u64 = 64 * 1024;
+pub(super) const TOKEN_MAX_BYTES: u64 = 64 * 1024;
 const CA_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Why no request can be made at all.
@@ -36,6 +36,12 @@ pub enum AccessError {
         origin: String,
         /// What is wrong with it.
         why: &'static str,
+    },
+    /// A folder that holds no login.
+    #[error("the login in {origin} is incomplete: it needs the key `token`, or the keys `username` and `password`")]
+    LoginMissing {
+        /// What a person calls the folder.
+        origin: String,
     },
     /// The CA bundle cannot be read.
     #[error("failed to read the CA bundle from {origin} ({source}): check that the object and its key exist")]
@@ -77,7 +83,7 @@ impl AccessError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Endpoint { .. } => Reason::HubUnavailable,
-            Self::TokenMissing { .. } | Self::TokenInvalid { .. } => Reason::SecretNotFound,
+            Self::TokenMissing { .. } | Self::TokenInvalid { .. } | Self::LoginMissing { .. } => Reason::SecretNotFound,
             Self::CaMissing { .. } | Self::CaInvalid { .. } | Self::NoRoots { .. } => Reason::TLSUntrusted,
             Self::Proxy { .. } => Reason::ProxyError,
         }
@@ -191,13 +197,20 @@ fn certificates(file: &MountedFile) -> Result<Vec<Certificate>, AccessError> {
     if certificates.is_empty() { Err(invalid("holds no certificate")) } else { Ok(certificates) }
 }
 
-fn read(file: &MountedFile, max_bytes: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read(file: &MountedFile, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(&file.path)?.take(max_bytes + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
         return Err(io::Error::other(format!("it is longer than {max_bytes} bytes")));
     }
     Ok(bytes)
+}
+
+/// The host and port of the proxy on the way to an address. A login, where the proxy's address holds one, is nobody's business.
+pub(super) fn proxy_of(proxies: &Matcher, url: &Url) -> Option<String> {
+    let intercepted = proxies.intercept(&url.as_str().parse().ok()?)?;
+    let authority = intercepted.uri().authority()?.as_str();
+    authority.rsplit('@').next().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -5,21 +5,26 @@
 
 mod access;
 mod api;
+mod auth;
 mod body;
 mod error;
 pub mod headers;
 mod language;
 mod listing;
 mod refusal;
+mod remote;
 mod retry;
 mod send;
+mod upload;
 
 pub use access::{AccessError, install_crypto};
 pub use api::ModelInfo;
 pub use body::{Body, Place};
 pub use error::HubError;
 pub use listing::{Listed, Page};
+pub use remote::{Remote, RemoteBody, RemoteError};
 pub use retry::{Attempts, Retry};
+pub use upload::{Answer, Store, UploadError};
 
 use crate::format::task::HubAccess;
 use crate::ident::Endpoint;

@@ -28,7 +28,7 @@ impl Asked<'_> {
 const DETAIL_MAX_BYTES: usize = 200;
 
 /// The server's own words, made harmless: one short line without control characters.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     shorten(line.trim(), DETAIL_MAX_BYTES)
 }

@@ -1,6 +1,6 @@
 //! When a request is tried again, and after which wait. Pure: who sleeps is somebody else.
 
-use super::HubError;
+use super::{HubError, UploadError};
 use std::time::Duration;
 
 /// How often a request is tried, and the waits between the tries, which double from `first` to `longest`.
@@ -40,13 +40,22 @@ impl Attempts {
 
     /// After a failure: the wait before the next try, or none when there is no use in one.
     pub fn next_wait(&mut self, error: &HubError) -> Option<Duration> {
+        self.next(error.is_transient(), error.retry_after())
+    }
+
+    /// The same after the failure of an upload.
+    pub fn next_upload(&mut self, error: &UploadError) -> Option<Duration> {
+        self.next(error.is_transient(), error.retry_after())
+    }
+
+    fn next(&mut self, is_transient: bool, retry_after: Option<Duration>) -> Option<Duration> {
         self.failed += 1;
-        if !error.is_transient() || self.failed >= self.retry.tries {
+        if !is_transient || self.failed >= self.retry.tries {
             return None;
         }
         let doubled = self.retry.first.saturating_mul(1 << (self.failed - 1).min(16));
         let wait = doubled.min(self.retry.longest);
-        match error.retry_after() {
+        match retry_after {
             Some(pause) if pause > self.pause_max => None,
             Some(pause) => Some(wait.max(pause)),
             None => Some(wait),

@@ -2,14 +2,14 @@
 
 use super::error::Fault;
 use super::refusal::Asked;
-use super::{Hub, HubError, error, headers};
+use super::{Hub, HubError, access, error, headers};
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE};
 use reqwest::{Response, StatusCode, Url};
 use std::ops::Range;
 use tokio::time::{Instant, timeout};
 
 /// The most redirects that are followed.
-const REDIRECTS_MAX: usize = 20;
+pub(super) const REDIRECTS_MAX: usize = 20;
 
 /// An address's host and port, for messages: the rest may be signed.
 pub(super) fn host_of(url: &Url) -> String {
@@ -67,11 +67,7 @@ impl Hub {
     }
 
     pub(super) fn network(&self, url: &Url, error: reqwest::Error) -> HubError {
-        let uri = url.as_str().parse().ok();
-        let proxy = uri.and_then(|uri| Some(self.proxies.intercept(&uri)?.uri().authority()?.as_str().to_owned()));
-        // A login, where the address holds one, is nobody's business.
-        let proxy = proxy.as_deref().and_then(|proxy| proxy.rsplit('@').next());
-        error::network(&host_of(url), error, proxy)
+        error::network(&host_of(url), error, access::proxy_of(&self.proxies, url).as_deref())
     }
 
     /// Remembers how long the Hub wants to be left alone.
@@ -92,7 +88,7 @@ impl Hub {
 }
 
 /// Where an answer redirects to; nothing if it is no redirect.
-fn redirect(response: &Response, url: &Url) -> Option<Result<Url, String>> {
+pub(super) fn redirect(response: &Response, url: &Url) -> Option<Result<Url, String>> {
     let follow = [
         StatusCode::MOVED_PERMANENTLY,
         StatusCode::FOUND,

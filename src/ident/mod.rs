@@ -7,12 +7,14 @@ mod digest;
 mod endpoint;
 mod model;
 mod path;
+mod rate;
 mod reason;
 
 pub use digest::{Commit, FileDigest, GitBlobSha1, Sha256, hex};
 pub use endpoint::Endpoint;
 pub use model::{EntryName, ModelKey, ModelRef, RepoId, Revision};
 pub use path::{COMPONENT_MAX_BYTES, PATH_MAX_BYTES, RelPath};
+pub use rate::ByteRate;
 pub use reason::{Reason, Recovery};
 
 /// Why a string is not the identifier it was meant to be.

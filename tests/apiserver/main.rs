@@ -15,7 +15,7 @@ use kube::api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, Pos
 use kube::core::ApiResource;
 use kube::runtime::{conditions, wait::await_condition};
 use kube::{Api, Client, CustomResourceExt};
-use modelcache::api::{HubConnection, ModelCacheEntry, crds};
+use modelcache::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, crds};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -92,6 +92,11 @@ fn spec_with(over: Value) -> Value {
     spec
 }
 
+/// An entry of an archive.
+fn archive(place: Value) -> Value {
+    json!({"source": {"archive": place}})
+}
+
 fn refusal(result: Result<DynamicObject, kube::Error>, case: &str) -> String {
     match result {
         Ok(_) => panic!("{case}: the API server took it"),
@@ -114,6 +119,10 @@ async fn good_entries_are_taken() {
         json!({"source": {"hub": {"connectionRef": {"name": "corp"}}}}),
         json!({"files": {"weights": "Safetensors", "include": ["*.json"], "exclude": ["onnx/"]}}),
         json!({"update": {"policy": "Pinned"}, "reclaimPolicy": "Retain", "suspend": true}),
+        archive(
+            json!({"url": "https://files.example/a.tar?sig=1", "authSecretRef": {"name": "a"}, "sha256": "ab".repeat(32)}),
+        ),
+        json!({"repo": null, "source": {"archive": {"claimName": "usb", "path": "models/mini LM.tar.zst"}}}),
         json!({"job": {"nodeSelector": {"a": "b"}, "activeDeadlineSeconds": 60, "securityContext": {"runAsUser": 1000, "fsGroupChangePolicy": "Always"},
                        "resources": {"limits": {"memory": "1Gi"}}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}}),
     ] {
@@ -159,10 +168,27 @@ async fn bad_entries_are_refused_with_the_reason() {
         (json!({"reclaimPolicy": "Recycle"}), "Unsupported value"),
         (json!({"job": {"securityContext": {"runAsUser": 0}}}), "runAsUser"),
         (json!({"job": {"activeDeadlineSeconds": 0}}), "activeDeadlineSeconds"),
+        (archive(json!({})), "must have either url, or claimName and path"),
+        (archive(json!({"claimName": "a"})), "must have either url, or claimName and path"),
+        (archive(json!({"url": "https://files.example/a", "claimName": "a", "path": "b"})), "must have either url"),
+        (archive(json!({"url": "http://files.example/a.tar"})), "spec.source.archive.url"),
+        (archive(json!({"url": "https://me:secret@files.example/a.tar"})), "spec.source.archive.url"),
+        (archive(json!({"claimName": "a", "path": "../b"})), "must not hold the names"),
+        (archive(json!({"claimName": "a", "path": "/b"})), "spec.source.archive.path"),
+        (archive(json!({"claimName": "a", "path": "b", "authSecretRef": {"name": "c"}})), "authSecretRef is for a url"),
+        (archive(json!({"claimName": "a", "path": "b", "sha256": "abc"})), "spec.source.archive.sha256"),
+        (
+            json!({"source": {"archive": {"claimName": "a", "path": "b"}}, "files": {"weights": "All"}}),
+            "spec.files is for a Hub",
+        ),
+        (
+            json!({"source": {"archive": {"claimName": "a", "path": "b"}}, "repo": null, "revision": "v1"}),
+            "spec.revision needs spec.repo",
+        ),
         // What has no behaviour yet is refused, and never silently ignored.
         (
-            json!({"source": {"archive": {"url": "https://files.example/a.tar"}}}),
-            "spec.source.archive is not supported yet",
+            archive(json!({"url": "https://files.example/a.tar", "unpackedBytes": 1})),
+            "unpackedBytes is not supported yet",
         ),
         (json!({"source": {"upload": {}}}), "spec.source.upload is not supported yet"),
         (json!({"storage": null}), "spec.storage (a default storage) is not supported yet"),
@@ -217,6 +243,100 @@ async fn what_names_the_model_and_its_place_is_immutable_and_the_rest_is_not() {
 }
 
 #[tokio::test]
+async fn bad_exports_are_refused_and_good_ones_cannot_be_changed() {
+    let server = Server::with_namespace("exports").await;
+    let api = server.api(&ModelCacheExport::api_resource());
+    let export = |spec: &Value| {
+        let mut object = DynamicObject::new("try", &ModelCacheExport::api_resource());
+        object.data = json!({ "spec": spec });
+        object
+    };
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    for (destination, message) in [
+        (json!({}), "must have either url, or claimName and path"),
+        (json!({"claimName": "a"}), "must have either url, or claimName and path"),
+        (json!({"url": "https://files.example/a", "path": "b"}), "must have either url"),
+        (json!({"url": "ftp://files.example/a"}), "spec.destination.url"),
+        (json!({"claimName": "a", "path": "b/../../c"}), "must not hold the names"),
+        (json!({"claimName": "a", "path": "b", "authSecretRef": {"name": "c"}}), "authSecretRef is for a url"),
+    ] {
+        let spec = json!({"entryRef": {"name": "model"}, "destination": destination});
+        let said = refusal(api.create(&dry, &export(&spec)).await, &spec.to_string());
+        assert!(said.contains(message), "{spec}: {said:?} does not contain {message:?}");
+    }
+    let no_entry = json!({"destination": {"claimName": "a", "path": "b"}});
+    assert!(refusal(api.create(&dry, &export(&no_entry)).await, "no entry").contains("entryRef"));
+    let good = json!({"entryRef": {"name": "model"}, "format": "TarZst", "destination": {"claimName": "a", "path": "b/c.tar.zst"}});
+    api.create(&PostParams::default(), &export(&good)).await.unwrap();
+    let change = Patch::Merge(json!({"spec": {"format": "Zip"}}));
+    let said = refusal(api.patch("try", &PatchParams::default(), &change).await, "a change");
+    assert!(said.contains("spec is immutable"), "{said}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn bad_imports_are_refused_and_good_ones_keep_their_source() {
+    let server = Server::with_namespace("imports").await;
+    let api = server.api(&ModelCacheImport::api_resource());
+    let import = |spec: &Value| {
+        let mut object = DynamicObject::new("try", &ModelCacheImport::api_resource());
+        object.data = json!({ "spec": spec });
+        object
+    };
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let storage = json!({"claimName": "models"});
+    for (source, message) in [
+        (json!({}), "exactly one of claimName and urls"),
+        (json!({"claimName": "a", "urls": ["https://files.example/a"]}), "exactly one of claimName and urls"),
+        (json!({"urls": []}), "spec.source.urls"),
+        (json!({"urls": ["http://files.example/a.tar"]}), "spec.source.urls"),
+        (json!({"urls": ["https://me:secret@files.example/a.tar"]}), "spec.source.urls"),
+        (json!({"urls": ["https://files.example/a", "https://files.example/a"]}), "Duplicate"),
+        (json!({"urls": ["https://files.example/a"], "path": "b"}), "spec.source.path is for a claim"),
+        (json!({"claimName": "a", "path": "b/../c"}), "must not hold the names"),
+        (json!({"claimName": "a", "path": "/b"}), "spec.source.path"),
+        (json!({"claimName": "a", "authSecretRef": {"name": "b"}}), "authSecretRef is for urls"),
+    ] {
+        let spec = json!({"source": source, "storage": storage});
+        let said = refusal(api.create(&dry, &import(&spec)).await, &spec.to_string());
+        assert!(said.contains(message), "{spec}: {said:?} does not contain {message:?}");
+    }
+    let template = |spec: Value| json!({"volumeClaimTemplate": {"spec": spec}});
+    for (storage, message) in [
+        (json!(null), "spec.storage"),
+        (json!({}), "exactly one of claimName and volumeClaimTemplate"),
+        (json!({"claimName": "a", "subPath": "../b"}), "subPath"),
+        (template(json!({})), "(sizing) is not supported yet"),
+        (template(json!({"resources": {"requests": {"storage": "0"}}})), "positive quantity"),
+    ] {
+        let spec = json!({"source": {"claimName": "a"}, "storage": storage});
+        let said = refusal(api.create(&dry, &import(&spec)).await, &spec.to_string());
+        assert!(said.contains(message), "{spec}: {said:?} does not contain {message:?}");
+    }
+    let sized = template(json!({"resources": {"requests": {"storage": "20Gi"}}}));
+    for spec in [
+        json!({"source": {"claimName": "usb"}, "storage": sized}),
+        json!({"source": {"claimName": "usb", "path": "models/mini LM"}, "storage": storage, "reclaimPolicy": "Retain"}),
+        json!({"source": {"urls": ["https://files.example/a.tar?sig=1", "https://files.example/b"], "authSecretRef": {"name": "a"}}, "storage": storage}),
+    ] {
+        let taken = api.create(&dry, &import(&spec)).await;
+        assert!(taken.is_ok(), "{spec}: {}", taken.unwrap_err());
+    }
+    let good = json!({"source": {"claimName": "usb"}, "storage": storage});
+    api.create(&PostParams::default(), &import(&good)).await.unwrap();
+    let change =
+        async |spec: Value| api.patch("try", &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await;
+    for spec in
+        [json!({"source": {"path": "b"}}), json!({"storage": {"subPath": "b"}}), json!({"reclaimPolicy": "Retain"})]
+    {
+        let said = refusal(change(spec.clone()).await, &spec.to_string());
+        assert!(said.contains("are immutable: create another import"), "{spec}: {said}");
+    }
+    change(json!({"job": {"priorityClassName": "low"}})).await.unwrap();
+    server.end().await;
+}
+
+#[tokio::test]
 async fn bad_connections_are_refused() {
     let server = Server::with_namespace("hubs").await;
     let api = server.api(&HubConnection::api_resource());
@@ -230,6 +350,9 @@ async fn bad_connections_are_refused() {
         json!({"endpoint": "https://hub.example:8443/mirror"}),
         json!({"endpoint": "http://10.0.0.1:8080", "tokenSecretRef": {"name": "a", "key": "b"}}),
         json!({"caBundleRef": {"kind": "Secret", "name": "a", "key": "b"}, "proxy": {"https": "http://proxy:3128", "noProxy": ".svc,10.0.0.0/8"}}),
+        json!({"limitBytesPerSecond": "50M"}),
+        json!({"limitBytesPerSecond": "1.5Gi"}),
+        json!({"limitBytesPerSecond": "1k"}),
     ] {
         let taken = connect(spec.clone()).await;
         assert!(taken.is_ok(), "{spec}: {}", taken.unwrap_err());
@@ -242,6 +365,11 @@ async fn bad_connections_are_refused() {
         (json!({"tokenSecretRef": {"name": "a"}}), "key"),
         (json!({"caBundleRef": {"kind": "File", "name": "a", "key": "b"}}), "kind"),
         (json!({"proxy": {"http": "proxy:3128"}}), "proxy"),
+        (json!({"limitBytesPerSecond": "fast"}), "limitBytesPerSecond"),
+        (json!({"limitBytesPerSecond": "0"}), "limitBytesPerSecond"),
+        (json!({"limitBytesPerSecond": "-1M"}), "limitBytesPerSecond"),
+        // A twentieth of a byte, and what somebody meant was 50M.
+        (json!({"limitBytesPerSecond": "50m"}), "limitBytesPerSecond"),
     ] {
         let said = refusal(connect(spec.clone()).await, &spec.to_string());
         assert!(said.contains(field), "{spec}: {said:?}");

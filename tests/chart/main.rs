@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config, ResourceExt};
-use modelcache::api::{ModelCacheEntry, annotation};
+use modelcache::api::{ModelCacheEntry, ModelCacheImport, annotation};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -60,6 +60,11 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
     for (verb, resource) in [
         ("watch", "modelcache.dev/modelcacheentries"),
         ("patch", "modelcache.dev/modelcacheentries:status"),
+        ("watch", "modelcache.dev/modelcacheimports"),
+        ("patch", "modelcache.dev/modelcacheimports:status"),
+        // Of the archives of an import, and of the chart's value preseed.
+        ("create", "modelcache.dev/modelcacheentries"),
+        ("get", "modelcache.dev/modelcacheentries"),
         ("get", "modelcache.dev/hubconnections"),
         ("create", "batch/jobs"),
         ("delete", "batch/jobs"),
@@ -79,8 +84,12 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         ("delete", "persistentvolumeclaims"),
         ("get", "configmaps"),
         ("create", "configmaps"),
-        ("create", "modelcache.dev/modelcacheentries"),
+        ("update", "modelcache.dev/modelcacheentries"),
         ("delete", "modelcache.dev/modelcacheentries"),
+        ("create", "modelcache.dev/modelcacheexports"),
+        // Only with preseed.imports.
+        ("create", "modelcache.dev/modelcacheimports"),
+        ("delete", "modelcache.dev/modelcacheimports"),
         ("create", "serviceaccounts:token"),
         ("impersonate", "users"),
         ("update", "coordination.k8s.io/leases"),
@@ -198,6 +207,17 @@ async fn nobody_signs_with_anothers_name() {
     assert_refused(ada.patch("unsigned", &change, &sign(json!("ada"))).await, "an addition");
     let other = Patch::Merge(json!({"metadata": {"annotations": {"other": "value"}}, "spec": {"suspend": null}}));
     ada.patch("signed", &change, &other).await.unwrap();
+    // The operator signs an import's entries with the name that the import has.
+    let imports = Api::<ModelCacheImport>::namespaced(client(Some("ada")).await, &place.namespace);
+    let import = |name: &str, user: &str| {
+        let spec = json!({"source": {"claimName": "none"}, "storage": {"claimName": "none"}});
+        let mut import = ModelCacheImport::new(name, serde_json::from_value(spec).unwrap());
+        import.annotations_mut().insert(annotation::CREATED_BY.to_owned(), user.to_owned());
+        import
+    };
+    assert_refused(imports.create(&create, &import("forged", "bob")).await, "an import in another's name");
+    imports.create(&create, &import("signed", "ada")).await.unwrap();
+    assert_refused(imports.patch("signed", &change, &sign(json!("bob"))).await, "a change of an import");
     // The operator makes entries for others: it says for whom.
     place.entries(&operators_account()).await.create(&create, &entry("for-bob", Some("bob"))).await.unwrap();
     place.end().await;

@@ -2,10 +2,10 @@
 
 use crate::fakehub::{COMMIT, REPO};
 use crate::harness::wait::{holds, ready};
-use crate::harness::{Gate, Stage, lab, operator, shared, try_kubectl};
+use crate::harness::{Gate, Stage, operator, shared, try_kubectl};
 use crate::{ENTRY, chosen};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use modelcache::api::{ModelCacheEntry, Phase, condition};
 use serde_json::json;
@@ -40,27 +40,9 @@ async fn an_entry_in_a_shared_claim_is_published_and_a_pod_reads_it() {
     // The entry's `model` is a link out of its folder, so it is mounted by itself: the kubelet resolves it.
     let mount = |name: &str| json!({"name": "models", "mountPath": format!("/entry/{name}"), "readOnly": true, "subPath": format!("team/a/entries/{ENTRY}/{name}")});
     let mounts = json!([mount("model"), mount("SHA256SUMS")]);
-    let said = read(&stage, mounts, "cd /entry && sha256sum -c SHA256SUMS && ! touch model/new").await;
+    let said = stage.read(mounts, "cd /entry && sha256sum -c SHA256SUMS && ! touch model/new").await;
     assert_eq!(said.matches(": OK").count(), chosen().len(), "{said}");
     assert!(said.contains("Read-only file system"), "{said}");
-}
-
-/// Runs a script in a Pod with a claim, and gives what it said.
-async fn read(stage: &Stage, mounts: serde_json::Value, script: &str) -> String {
-    let pod = json!({"metadata": {"name": "reader"}, "spec": {
-        "restartPolicy": "Never",
-        "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
-        "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": true}}],
-        "containers": [{"name": "reader", "image": lab::shell_image(), "command": ["sh", "-c", format!("({script}) 2>&1")],
-            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-            "volumeMounts": mounts}]}});
-    stage.create::<Pod>(pod).await;
-    let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
-    let ended =
-        stage.until_is("reader", "ended", |pod: &Pod| matches!(phase(pod).as_str(), "Succeeded" | "Failed")).await;
-    let said = stage.kubectl(&["logs", "reader"]);
-    assert_eq!(phase(&ended), "Succeeded", "{said}");
-    said
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@
     reason = "a test that cannot go on shall panic"
 )]
 
+mod archives;
 #[path = "../fakehub/mod.rs"]
 mod fakehub;
 mod happy;

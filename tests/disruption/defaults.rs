@@ -6,9 +6,10 @@ use crate::harness::command::{program, run};
 use crate::harness::{Stage, lab, operator, shared};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
+use serde_json::json;
 use std::process::Command;
 
-/// The chart's values for the Hub, until the end of this value.
+/// Values of the chart, until the end of this value.
 struct Values;
 
 impl Values {
@@ -20,7 +21,8 @@ impl Values {
 
 impl Drop for Values {
     fn drop(&mut self) {
-        let unset = ["endpoint", "caBundle", "tokenSecret.name"].map(|name| format!("--set=hub.{name}="));
+        let mut unset = ["endpoint", "caBundle", "tokenSecret.name"].map(|name| format!("--set=hub.{name}=")).to_vec();
+        unset.push("--set-json=preseed={\"entries\":[],\"imports\":[]}".to_owned());
         upgrade(&unset);
     }
 }
@@ -50,7 +52,7 @@ async fn hub_token_and_certificates_of_the_operator_serve_entries_without_a_conn
         format!("--set-file=hub.caBundle={}", certificates.path().display()),
         "--set=hub.tokenSecret.name=hub".to_owned(),
     ]);
-    stage.entry("tiny", shared("models", serde_json::json!({}))).await;
+    stage.entry("tiny", shared("models", json!({}))).await;
     let entry = stage.until_ready("tiny").await;
     volume.assert_holds(&entry, &chosen());
     let maps = stage.api::<ConfigMap>().list(&ListParams::default()).await.unwrap();
@@ -61,4 +63,21 @@ async fn hub_token_and_certificates_of_the_operator_serve_entries_without_a_conn
     stage.assert_hidden(TOKEN);
     drop(values);
     operator::until_ready(&stage.client, 1).await;
+}
+
+#[tokio::test]
+async fn what_the_chart_seeds_is_there_after_the_installation_and_is_left_alone() {
+    let mut stage = Stage::new("preseed").await;
+    let volume = stage.local("models").await;
+    let entry = json!({"name": "seeded", "namespace": stage.namespace, "spec": shared("models", json!({}))});
+    // Its namespace does not exist: it keeps no other out.
+    let stray = json!({"name": "stray", "namespace": "no-such-namespace", "spec": shared("models", json!({}))});
+    let preseed = json!({"entries": [stray, entry], "imports": []});
+    let values = Values::set(&[format!("--set-json=preseed={preseed}")]);
+    let entry = stage.until_ready("seeded").await;
+    volume.assert_holds(&entry, &chosen());
+    assert!(operator::log(200).contains("no-such-namespace"), "what cannot be made is told");
+    drop(values);
+    let after = stage.until_ready("seeded").await;
+    assert_eq!(after.metadata.uid, entry.metadata.uid, "what is not seeded any more stays");
 }

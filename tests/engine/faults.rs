@@ -84,6 +84,19 @@ async fn bytes_that_stay_wrong_are_never_published() {
 }
 
 #[tokio::test]
+async fn a_page_for_people_instead_of_a_file_is_never_published() {
+    for (length, reason) in [(40, Reason::HubUnavailable), (400, Reason::ChecksumMismatch)] {
+        let mut rig = Rig::new().await;
+        let page = format!("<html>{}</html>", "log in ".repeat(length * 10));
+        rig.hub().fault("README.md", ALWAYS, answer(200, &[("content-type", "text/html")], &page));
+        rig.fails(reason).await;
+        rig.hub().heal();
+        rig.run().await.unwrap();
+        rig.assert_published(&chosen());
+    }
+}
+
+#[tokio::test]
 async fn more_bytes_than_promised_are_cut_off() {
     let mut rig = Rig::new().await;
     rig.hub().fault(WEIGHTS, ALWAYS, Fault::Long);

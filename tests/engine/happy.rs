@@ -196,6 +196,31 @@ async fn redirects_on_the_hub_itself_are_followed() {
 }
 
 #[tokio::test]
+async fn a_file_that_moved_on_the_hub_itself_is_followed_with_the_token() {
+    let mut rig = Rig::new().await;
+    *rig.hub().token.lock().unwrap() = Some("hf_secret".into());
+    let file = rig.mounted("token", "hf_secret\n");
+    rig.download().hub.token = Some(file);
+    let cached = format!("/{REPO}/resolve/{COMMIT}/config.json?cached");
+    rig.hub().fault("config.json", 2, fakehub::answer(307, &[("location", &cached)], "moved"));
+    rig.run().await.unwrap();
+    rig.assert_published(&chosen());
+    assert_eq!(rig.hub().requests_for("config.json?cached").len(), 2);
+}
+
+#[tokio::test]
+async fn awful_names_are_followed_to_another_host() {
+    let cdn = fakehub::start(Hub::new(fakehub::tiny_model())).await;
+    let mut rig = Rig::new().await;
+    // Brackets are not allowed in an address, and sent all the same.
+    let awful = format!("{}/cdn/awful%20[name]%20%231%20%2520%20%C3%A9%3F.txt?signature=a^b|c", cdn.endpoint());
+    rig.hub().fault("awful", 1, fakehub::answer(302, &[("location", &awful)], "a redirect"));
+    rig.run().await.unwrap();
+    rig.assert_published(&chosen());
+    assert_eq!(cdn.hub.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn a_body_without_a_length_is_fine() {
     let mut rig = Rig::new().await;
     rig.hub().fault("/resolve/", 99, Fault::Chunked);

@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 
-fn command(rig: &Rig) -> Command {
+pub(crate) fn command(rig: &Rig) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_modelcache"));
     command.arg("worker").env("MODELCACHE_TASK", serde_json::to_string(&rig.task).unwrap());
     command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
@@ -42,7 +42,7 @@ fn assert_not_half_published(rig: &Rig) {
 }
 
 /// The bytes that the journal of a killed run vouches for; all of them after a publication.
-fn durable(rig: &Rig, files: &[HubFile]) -> u64 {
+pub(crate) fn durable(rig: &Rig, files: &[HubFile]) -> u64 {
     let all = files.iter().map(|file| file.bytes.len() as u64).sum();
     if rig.volume().join("hub/models--org--tiny/snapshots").exists() {
         return all;

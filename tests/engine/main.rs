@@ -27,6 +27,27 @@
 //! 23. 429 with `RateLimit` and Retry-After: `refusals::a_pause_is_kept_and_then_reported`, and the units of `hub::headers`
 //! 24. verification of what is there: `verify`, and the units of `engine::hash`
 //! 25. two-hop caches: no other tool's cache is read or written here; Xet's fall-back to HTTP: HTTP is all there is
+//!
+//! What servers and other clients were seen to do wrong, and what covers it:
+//!
+//! * redirects: `happy::redirects_on_the_hub_itself_are_followed`, `happy::a_file_that_moved_…` (a token goes along),
+//!   `happy::the_token_stays_at_home` (it does not; and the length of a redirect is not the file's), `happy::awful_names_…`
+//! * listings in pages, in circles, of other hosts: `limits::the_requests_are_pages_and_files`, `refusals::a_listing_that_goes_…`
+//! * a revision with slashes, and no address without one: `happy::a_revision_has_its_own_entry_key_and_view`
+//! * signatures that expire, and refusals that only look like it: `ranges::a_signature_that_expires_…`, `ranges::a_network_that_…`
+//! * compressed bodies, which make servers forget ranges: `faults::a_compressed_body_is_refused`, `happy::the_requests_are_few_…`
+//! * a wrong range, 416, and no bytes to ask for: `faults::another_range_…`, `ranges::lost_connections_…`, `fakehub::tiny_model`
+//! * no single answer for very large files: `ranges::the_hub_is_asked_once_…` (nothing longer than a piece is asked for)
+//! * 401 for what is not there, 404 without a code, gates, scopes: `refusals`
+//! * pauses: `refusals::a_pause_is_kept_…`, `refusals::a_pause_holds_for_all_connections`
+//! * silence at each stage: `network::a_connection_that_does_not_stand_…`, `network::an_answer_that_does_not_begin_…`,
+//!   `faults::silence_is_noticed`; bytes that drip: `faults::a_server_that_drips_is_given_up`
+//! * each connection slowed down: `limits::slow_connections_are_answered_with_more_of_them`
+//! * HTTP/2, and so every range on one connection: the fake Hub with TLS offers it, and every test of `network` with it would fail
+//! * proxies and certificates: `network`
+//! * error pages kept as files: `faults::a_page_for_people_instead_of_a_file_is_never_published`
+//! * a size taken for a proof: `faults::one_flipped_bit_…`; an error that costs a file: `faults::a_later_attempt_goes_on_…`
+//! * a crash that costs everything: `kill`; folders and empty files left out: `rig::Rig::assert_published`
 #![allow(clippy::unwrap_used, clippy::panic, clippy::format_collect, reason = "a test that cannot go on shall panic")]
 
 #[path = "../fakehub/mod.rs"]
@@ -35,6 +56,8 @@ mod fakehub;
 mod faults;
 mod happy;
 mod kill;
+mod limits;
+mod listing;
 mod network;
 mod ranges;
 mod refusals;

@@ -1,11 +1,14 @@
 //! Between here and the Hub: certificates, proxies, nobody.
 
-use crate::fakehub::{self, Authority, Hub, answer};
+use crate::fakehub::{self, Authority, Fault, Hub, answer};
 use crate::rig::{Rig, chosen};
 use modelcache::format::task::ProxyChoice;
 use modelcache::ident::Reason;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 async fn with_tls(authority: &Authority) -> Rig {
     Rig::on(fakehub::start_tls(Hub::new(fakehub::tiny_model()), authority).await)
@@ -52,6 +55,28 @@ async fn nobody_at_the_endpoint_is_unavailable() {
     assert!(message.contains("127.0.0.1") && message.contains("check the endpoint"), "{message}");
     rig.download().hub.endpoint = "http://no-such-host.invalid".parse().unwrap();
     rig.fails(Reason::HubUnavailable).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_begin_is_given_up() {
+    let mut rig = Rig::new().await;
+    rig.settings.limits.first_byte = Duration::from_millis(20);
+    let [reached, open] = [0, 0].map(|permits| Arc::new(Semaphore::new(permits)));
+    rig.hub().fault("/revision/", usize::MAX, Fault::Pause { after: 0, reached: Arc::clone(&reached), open });
+    let message = rig.fails(Reason::HubUnavailable).await;
+    assert!(message.contains("no answer within 0.02 s"), "{message}");
+    assert_eq!(reached.available_permits(), 4, "each try waits anew");
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_stand_is_given_up() {
+    // The system takes connections, but nobody shakes hands.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut rig = Rig::new().await;
+    rig.settings.limits.connect = Duration::from_millis(20);
+    rig.download().hub.endpoint = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let message = rig.fails(Reason::HubUnavailable).await;
+    assert!(message.contains("cannot be reached") && message.contains("timed out"), "{message}");
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@ use crate::fakehub::{self, COMMIT, Fault, Hub, HubFile, Running, answer, noise};
 use crate::rig::{Rig, chosen, settings};
 use modelcache::engine::Cut;
 use modelcache::ident::Reason;
-use std::time::{Duration, Instant};
 
 const ALWAYS: usize = usize::MAX;
 const WEIGHTS: &str = "model.safetensors";
@@ -131,17 +130,6 @@ async fn a_journal_that_lies_costs_only_its_file() {
     rig.run().await.unwrap();
     rig.assert_published(&chosen());
     assert!(cdn.hub.seen().len() >= 11);
-}
-
-#[tokio::test]
-async fn a_rate_can_be_limited() {
-    let (mut rig, _cdn) = rig().await;
-    rig.download().hub.limit_bytes_per_second = Some(1_000_000);
-    let began = Instant::now();
-    rig.run().await.unwrap();
-    assert_whole(&rig);
-    // 705 kB; the last piece is waited for before it is written.
-    assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! The Hub says no, each time for a reason of its own.
 
-use crate::fakehub::{COMMIT, answer, git_sha1};
-use crate::rig::Rig;
+use crate::fakehub::{COMMIT, HubFile, answer, git_sha1, noise};
+use crate::rig::{Rig, chosen};
 use modelcache::ident::Reason;
+use std::time::Duration;
 
 const ALWAYS: usize = usize::MAX;
 
@@ -55,8 +56,11 @@ async fn an_unknown_revision_is_named() {
 
 #[tokio::test]
 async fn a_listed_file_that_is_not_there_is_named() {
-    let message = refused("README.md", 404, &[("x-error-code", "EntryNotFound")], Reason::FileNotFound).await;
-    assert!(message.contains("README.md"), "{message}");
+    // Mirrors leave the code out.
+    for headers in [&[("x-error-code", "EntryNotFound")][..], &[]] {
+        let message = refused("README.md", 404, headers, Reason::FileNotFound).await;
+        assert!(message.contains("README.md"), "{message}");
+    }
 }
 
 #[tokio::test]
@@ -71,6 +75,23 @@ async fn a_pause_is_kept_and_then_reported() {
     assert_eq!((error.reason(), error.retry_after().map(|pause| pause.as_secs())), (Reason::RateLimited, Some(3600)));
     // A pause that long is not waited for, and not asked again.
     assert_eq!(rig.hub().requests_for("/tree/").len(), 1);
+}
+
+#[tokio::test]
+async fn a_pause_holds_for_all_connections() {
+    let mut files: Vec<_> = chosen().into_iter().filter(|file| file.lfs).collect();
+    files.extend((0..40).map(|n| HubFile { path: format!("{n}.json"), bytes: noise(n, 100), lfs: false }));
+    for header in [("ratelimit", "\"resolvers\";r=0;t=1"), ("retry-after", "1")] {
+        let mut rig = Rig::with(files.clone()).await;
+        // The largest file is asked for first.
+        rig.hub().fault("model.safetensors", 1, answer(429, &[header], ""));
+        rig.run().await.unwrap();
+        rig.assert_published(&files);
+        let asked: Vec<_> = rig.hub().requests_for("/resolve/").into_iter().map(|seen| seen.at).collect();
+        // Some were on their way when the answer came.
+        let late = asked.iter().filter(|at| at.duration_since(asked[0]) >= Duration::from_millis(990)).count();
+        assert!(late >= 20, "{header:?}: {late} of {} requests waited", asked.len());
+    }
 }
 
 #[tokio::test]

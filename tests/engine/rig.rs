@@ -30,7 +30,7 @@ pub(crate) fn settings() -> Settings {
 pub(crate) fn download_of(task: &mut Task) -> &mut Download {
     match &mut task.work {
         Work::Download(download) => download,
-        Work::Delete(_) => panic!("not a download"),
+        _ => panic!("not a download"),
     }
 }
 

@@ -74,13 +74,31 @@ pub(super) fn answer(hub: &Arc<Hub>, file: &HubFile, range: Option<String>, faul
     }
 }
 
+/// A body on its way.
+struct Open(Arc<Hub>);
+
+impl Open {
+    fn new(hub: &Arc<Hub>) -> Self {
+        let open = hub.open.fetch_add(1, Ordering::Relaxed) + 1;
+        hub.most_open.fetch_max(open, Ordering::Relaxed);
+        Self(Arc::clone(hub))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The bytes, counted when they are sent, and as slow as the Hub is told to be.
 fn pieces(hub: &Arc<Hub>, bytes: &[u8]) -> impl futures::Stream<Item = io::Result<Vec<u8>>> + Send + use<> {
     let pieces: Vec<_> = bytes.chunks(PIECE).map(<[u8]>::to_vec).collect();
-    let hub = Arc::clone(hub);
+    let open = Arc::new(Open::new(hub));
     stream::iter(pieces).then(move |piece| {
-        let hub = Arc::clone(&hub);
+        let open = Arc::clone(&open);
         async move {
+            let hub = &open.0;
             let wait = hub.wait_micros.load(Ordering::Relaxed);
             if wait > 0 {
                 tokio::time::sleep(Duration::from_micros(wait)).await;

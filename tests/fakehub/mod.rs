@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::format_collect, reason = "a test that cannot go on shall panic")]
 
 mod body;
-mod tls;
+pub mod tls;
 
 use axum::Router;
 use axum::body::Body;
@@ -11,8 +11,9 @@ use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use sha1::Digest;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -68,6 +69,7 @@ struct Rule {
 /// A request as it was seen.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    pub at: Instant,
     /// Path and query.
     pub target: String,
     pub authorization: Option<String>,
@@ -90,6 +92,9 @@ pub struct Hub {
     pub wait_micros: AtomicU64,
     /// How many bytes of bodies were sent.
     pub sent: AtomicU64,
+    /// How many bodies are on their way, and the most that ever were.
+    open: AtomicUsize,
+    pub most_open: AtomicUsize,
     rules: Mutex<Vec<Rule>>,
     seen: Mutex<Vec<Seen>>,
 }
@@ -173,6 +178,8 @@ impl Hub {
             cdn: Mutex::default(),
             wait_micros: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            most_open: AtomicUsize::new(0),
             rules: Mutex::default(),
             seen: Mutex::default(),
         })
@@ -273,6 +280,7 @@ impl Hub {
     fn notice(&self, request: &Request<Body>) -> (String, Option<Fault>) {
         let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8().unwrap().into_owned();
         self.seen.lock().unwrap().push(Seen {
+            at: Instant::now(),
             target: request.uri().to_string(),
             authorization: header(request, "authorization"),
             range: header(request, "range"),

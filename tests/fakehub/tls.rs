@@ -27,20 +27,22 @@ impl Authority {
     }
 }
 
-pub(super) struct TlsListener {
+pub struct TlsListener {
     tcp: TcpListener,
     acceptor: TlsAcceptor,
 }
 
-pub(super) async fn listen(authority: &Authority, address: SocketAddr, host: &str) -> (TlsListener, SocketAddr) {
+pub async fn listen(authority: &Authority, address: SocketAddr, host: &str) -> (TlsListener, SocketAddr) {
     modelcache::hub::install_crypto();
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &authority.issuer).unwrap();
-    let config = ServerConfig::builder()
+    let mut config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
         .unwrap();
+    // A client that would take HTTP/2 gets it, and with it every range on one connection; the server then understands nothing.
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let tcp = TcpListener::bind(address).await.unwrap();
     let address = tcp.local_addr().unwrap();
     (TlsListener { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) }, address)

@@ -1,6 +1,6 @@
 //! The entry's own claim, and the ConfigMap with the operator's CA certificates.
 
-use super::{derived_name, labels, owner};
+use super::Owner;
 use crate::api::entry::ReclaimPolicy;
 use crate::controller::plan::{Observed, Wanted};
 use k8s_openapi::api::core::v1::{
@@ -15,18 +15,19 @@ pub(super) const CA_KEY: &str = "ca.crt";
 /// The entry's own claim; `None` when it uses an existing one.
 pub fn claim(observed: &Observed, wanted: &Wanted) -> Option<PersistentVolumeClaim> {
     let template = wanted.template.as_ref()?;
+    let owner = Owner::of(observed);
     let metadata = template.metadata.clone().unwrap_or_default();
     let mut all_labels = metadata.labels.unwrap_or_default();
-    all_labels.extend(labels(observed));
+    all_labels.extend(owner.labels);
     let spec = &template.spec;
     Some(PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(wanted.claim_name.clone()),
-            namespace: Some(observed.namespace().to_owned()),
+            namespace: Some(owner.namespace),
             labels: Some(all_labels),
             annotations: metadata.annotations,
             // Under Retain nobody owns the claim, and so nothing takes it away.
-            owner_references: (wanted.reclaim == ReclaimPolicy::Delete).then(|| owner(&observed.entry)),
+            owner_references: (wanted.reclaim == ReclaimPolicy::Delete).then_some(owner.reference),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {
@@ -45,18 +46,18 @@ pub fn claim(observed: &Observed, wanted: &Wanted) -> Option<PersistentVolumeCla
 }
 
 /// The name of the ConfigMap with these certificates: other certificates have another name, so none is ever changed.
-pub(super) fn ca_config_map_name(observed: &Observed, pem: &str) -> String {
-    derived_name(observed, &[observed.uid(), "ca", pem])
+pub(super) fn ca_config_map_name(owner: &Owner, pem: &str) -> String {
+    owner.derived_name(&[&owner.uid, "ca", pem])
 }
 
-/// The ConfigMap with the operator's CA certificates, in the entry's namespace.
-pub fn ca_config_map(observed: &Observed, pem: &str) -> ConfigMap {
+/// The ConfigMap with the operator's CA certificates, in its owner's namespace.
+pub fn ca_config_map(owner: &Owner, pem: &str) -> ConfigMap {
     ConfigMap {
         metadata: ObjectMeta {
-            name: Some(ca_config_map_name(observed, pem)),
-            namespace: Some(observed.namespace().to_owned()),
-            labels: Some(labels(observed)),
-            owner_references: Some(owner(&observed.entry)),
+            name: Some(ca_config_map_name(owner, pem)),
+            namespace: Some(owner.namespace.clone()),
+            labels: Some(owner.labels.clone()),
+            owner_references: Some(owner.reference.clone()),
             ..ObjectMeta::default()
         },
         data: Some(BTreeMap::from([(CA_KEY.to_owned(), pem.to_owned())])),

@@ -1,21 +1,17 @@
 //! The worker's Job: one attempt, one Job, one container without any power (design 6).
 
-use super::claim::{CA_KEY, ca_config_map_name};
-use super::{derived_name, labels, owner, short_digest};
-use crate::api::connection::{CaBundleKind, ProxySpec};
+use super::{Owner, short_digest};
 use crate::api::job::{FsGroupChangePolicy, JobSettings};
 use crate::api::{annotation, label};
 use crate::controller::config::Config;
-use crate::controller::plan::{CaSource, HubView, Observed, Wanted, parse_model};
-use crate::format::task::{Delete, Download, HubAccess, MountedFile, ProxyChoice, TASK_VARIABLE, Task, Work};
+use crate::format::task::{TASK_VARIABLE, Task, Work};
 use k8s_openapi::api::batch::v1::{
     Job, JobSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyOnPodConditionsPattern,
     PodFailurePolicyRule,
 };
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, EnvVar, KeyToPath, PersistentVolumeClaimVolumeSource,
-    PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, SeccompProfile, SecretVolumeSource,
-    SecurityContext, Volume, VolumeMount,
+    Capabilities, Container, EnvVar, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec,
+    ResourceRequirements, SeccompProfile, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -24,155 +20,98 @@ use std::collections::BTreeMap;
 /// The user and group of the worker where nobody chooses others: "nonroot" of the image.
 const NONROOT: i64 = 65532;
 /// Where the worker finds the claim.
-const VOLUME_PATH: &str = "/volume";
-const TOKEN_DIR: &str = "/hub-token";
-const TOKEN_FILE: &str = "token";
-const CA_DIR: &str = "/hub-ca";
-const CA_FILE: &str = "ca.crt";
+pub(super) const VOLUME_PATH: &str = "/volume";
 /// A worker that is told to stop says so and exits well within this time.
 const GRACE_SECONDS: i64 = 20;
 /// A Job that nobody collects any more, because the operator is gone, goes by itself.
 const TTL_SECONDS: i32 = 7 * 24 * 3600;
 
-/// The Job of the next attempt to download.
-pub fn download_job(observed: &Observed, wanted: &Wanted) -> Job {
-    let token = wanted.hub.token.as_ref().map(|secret| MountedFile {
-        path: format!("{TOKEN_DIR}/{TOKEN_FILE}").into(),
-        origin: format!("Secret {:?}, key {:?}", secret.name, secret.key),
-    });
-    let ca_bundle = wanted.hub.ca.as_ref().map(|source| MountedFile {
-        path: format!("{CA_DIR}/{CA_FILE}").into(),
-        origin: match source {
-            CaSource::Object(object) => format!("{} {:?}, key {:?}", object.kind.as_str(), object.name, object.key),
-            CaSource::Operator(_) => "the operator's CA bundle".to_owned(),
-        },
-    });
-    let task = Task {
-        nonce: observed.nonce.clone(),
-        volume: VOLUME_PATH.into(),
-        sub_path: wanted.sub_path.clone(),
-        work: Work::Download(Download {
-            model: wanted.model.clone(),
-            hub: HubAccess {
-                endpoint: wanted.hub.endpoint.clone(),
-                token,
-                ca_bundle,
-                proxy: proxy(wanted.hub.proxy.as_ref()),
-                limit_bytes_per_second: None,
-            },
-            files: wanted.files.clone(),
-            requested_by: wanted.requested_by.clone(),
-        }),
-    };
-    let volumes = hub_volumes(observed, &wanted.hub);
-    let mut job = job(observed, &task, &wanted.claim_name, &wanted.job, volumes);
-    let annotations = job.metadata.annotations.get_or_insert_default();
-    annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
-    job
-}
-
-/// The Job that removes the entry's files from a shared claim. It needs no Hub, so it cannot fail for one.
-pub fn delete_job(observed: &Observed) -> Option<Job> {
-    let spec = &observed.entry.spec;
-    let storage = spec.storage.as_ref()?;
-    let task = Task {
-        nonce: observed.nonce.clone(),
-        volume: VOLUME_PATH.into(),
-        sub_path: storage.sub_path.as_deref().and_then(|path| path.parse().ok()),
-        work: Work::Delete(Delete { model: parse_model(spec).ok()? }),
-    };
-    let settings = spec.job.clone().unwrap_or_else(|| observed.config.job.clone());
-    Some(job(observed, &task, storage.claim_name.as_deref()?, &settings, Vec::new()))
-}
-
-fn proxy(spec: Option<&ProxySpec>) -> ProxyChoice {
-    let ProxySpec { http, https, no_proxy } = spec.cloned().unwrap_or_default();
-    ProxyChoice { http, https, no_proxy }
-}
-
 /// A volume of the Pod and where it is mounted.
-struct Mount {
-    volume: Volume,
-    path: &'static str,
+pub(super) struct Mount {
+    pub(super) volume: Volume,
+    pub(super) path: &'static str,
+    pub(super) read_only: bool,
 }
 
-/// Token and CA are optional mounts: where one is missing the Pod still starts, and the worker says which. Waiting for the
-/// kubelet's own word would take minutes, and the operator would need to read Secrets.
-fn hub_volumes(observed: &Observed, hub: &HubView) -> Vec<Mount> {
-    let item = |key: &str, path: &str| Some(vec![KeyToPath { key: key.to_owned(), path: path.to_owned(), mode: None }]);
-    let secret = |name: &str, key: &str, path: &str| SecretVolumeSource {
-        secret_name: Some(name.to_owned()),
-        items: item(key, path),
-        optional: Some(true),
-        default_mode: Some(0o440),
-    };
-    let config_map = |name: String, key: &str| ConfigMapVolumeSource {
-        name,
-        items: item(key, CA_FILE),
-        optional: Some(true),
-        default_mode: None,
-    };
-    let mut mounts = Vec::new();
-    if let Some(token) = &hub.token {
-        let volume = Volume {
-            name: "hub-token".into(),
-            secret: Some(secret(&token.name, &token.key, TOKEN_FILE)),
-            ..Volume::default()
+impl Mount {
+    /// A claim.
+    pub(super) fn claim(name: &str, claim_name: &str, path: &'static str, read_only: bool) -> Self {
+        let source = PersistentVolumeClaimVolumeSource {
+            claim_name: claim_name.to_owned(),
+            // Also keeps the Pod's fsGroup from changing the owner of everything on it.
+            read_only: read_only.then_some(true),
         };
-        mounts.push(Mount { volume, path: TOKEN_DIR });
+        let volume = Volume { name: name.to_owned(), persistent_volume_claim: Some(source), ..Volume::default() };
+        Self { volume, path, read_only }
     }
-    if let Some(source) = &hub.ca {
-        let mut volume = Volume { name: "hub-ca".into(), ..Volume::default() };
-        match source {
-            CaSource::Object(object) if object.kind == CaBundleKind::Secret => {
-                volume.secret = Some(secret(&object.name, &object.key, CA_FILE));
-            }
-            CaSource::Object(object) => volume.config_map = Some(config_map(object.name.clone(), &object.key)),
-            CaSource::Operator(pem) => volume.config_map = Some(config_map(ca_config_map_name(observed, pem), CA_KEY)),
-        }
-        mounts.push(Mount { volume, path: CA_DIR });
-    }
-    mounts
 }
 
-fn job(observed: &Observed, task: &Task, claim_name: &str, settings: &JobSettings, mounts: Vec<Mount>) -> Job {
-    let repo = match &task.work {
-        Work::Download(download) => download.model.repo.as_str(),
-        Work::Delete(delete) => delete.model.repo.as_str(),
-    };
-    let kind = if matches!(task.work, Work::Delete(_)) { "delete" } else { "transfer" };
-    let sub_path = task.sub_path.as_ref().map_or("", |path| path.as_str());
-    let mut all_labels = labels(observed);
-    all_labels.insert(label::WRITER.to_owned(), short_digest(&[claim_name, sub_path, repo]));
-    // The name changes only when the end of the last Job is recorded: creating the next one twice creates one.
-    let name = derived_name(observed, &[observed.uid(), kind, observed.recorded_job().unwrap_or_default()]);
-    let mut pod_labels = settings.labels.clone().unwrap_or_default();
-    pod_labels.extend(all_labels.clone());
-    Job {
-        metadata: ObjectMeta {
-            name: Some(name),
-            namespace: Some(observed.namespace().to_owned()),
-            labels: Some(all_labels),
-            annotations: Some(BTreeMap::from([(annotation::GENERATION.to_owned(), observed.generation())])),
-            owner_references: Some(owner(&observed.entry)),
-            ..ObjectMeta::default()
-        },
-        spec: Some(JobSpec {
-            active_deadline_seconds: settings.active_deadline_seconds,
-            backoff_limit: Some(0),
-            pod_failure_policy: Some(pod_failure_policy()),
-            ttl_seconds_after_finished: Some(TTL_SECONDS),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(pod_labels),
-                    annotations: settings.annotations.clone(),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod(&observed.config, task, claim_name, settings, mounts)),
+/// One attempt.
+pub(super) struct Attempt<'a> {
+    pub(super) owner: &'a Owner,
+    pub(super) config: &'a Config,
+    pub(super) task: &'a Task,
+    /// The claim that the task writes to, if it writes to a model's volume.
+    pub(super) writes_to: Option<&'a str>,
+    pub(super) settings: &'a JobSettings,
+    pub(super) mounts: Vec<Mount>,
+}
+
+impl Attempt<'_> {
+    /// The labels by which no two Jobs write to one repo of one volume at a time.
+    fn writer_labels(&self) -> BTreeMap<String, String> {
+        let Some(claim_name) = self.writes_to else { return BTreeMap::new() };
+        let writer = match &self.task.work {
+            Work::Download(download) => short_digest(&[download.model.repo.as_str()]),
+            Work::Delete(delete) => short_digest(&[delete.model.repo.as_str()]),
+            Work::Import(import) => match &import.expected {
+                Some(expected) => short_digest(&[expected.repo.as_str()]),
+                None => label::ANY_REPO.to_owned(),
             },
-            ..JobSpec::default()
-        }),
-        status: None,
+            Work::Export(_) | Work::List(_) => return BTreeMap::new(),
+        };
+        let sub_path = self.task.sub_path.as_ref().map_or("", |path| path.as_str());
+        BTreeMap::from([
+            (label::WRITER.to_owned(), writer),
+            (label::VOLUME.to_owned(), short_digest(&[claim_name, sub_path])),
+        ])
+    }
+
+    pub(super) fn job(self) -> Job {
+        let kind = if matches!(self.task.work, Work::Delete(_)) { "delete" } else { "transfer" };
+        let mut labels = self.owner.labels.clone();
+        labels.extend(self.writer_labels());
+        // The name changes only when the end of the last Job is recorded: creating the next one twice creates one.
+        let recorded = self.owner.recorded.as_deref().unwrap_or_default();
+        let name = self.owner.derived_name(&[&self.owner.uid, kind, recorded]);
+        let mut pod_labels = self.settings.labels.clone().unwrap_or_default();
+        pod_labels.extend(labels.clone());
+        Job {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(self.owner.namespace.clone()),
+                labels: Some(labels),
+                annotations: Some(BTreeMap::from([(annotation::GENERATION.to_owned(), self.owner.generation.clone())])),
+                owner_references: Some(self.owner.reference.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(JobSpec {
+                active_deadline_seconds: self.settings.active_deadline_seconds,
+                backoff_limit: Some(0),
+                pod_failure_policy: Some(pod_failure_policy()),
+                ttl_seconds_after_finished: Some(TTL_SECONDS),
+                template: PodTemplateSpec {
+                    metadata: Some(ObjectMeta {
+                        labels: Some(pod_labels),
+                        annotations: self.settings.annotations.clone(),
+                        ..ObjectMeta::default()
+                    }),
+                    spec: Some(pod(self.config, self.task, self.settings, self.mounts)),
+                },
+                ..JobSpec::default()
+            }),
+            status: None,
+        }
     }
 }
 
@@ -198,19 +137,7 @@ fn pod_failure_policy() -> PodFailurePolicy {
     PodFailurePolicy { rules: vec![ignore, fail] }
 }
 
-fn pod(config: &Config, task: &Task, claim_name: &str, settings: &JobSettings, mounts: Vec<Mount>) -> PodSpec {
-    let volume = Mount {
-        volume: Volume {
-            name: "volume".into(),
-            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                claim_name: claim_name.to_owned(),
-                read_only: None,
-            }),
-            ..Volume::default()
-        },
-        path: VOLUME_PATH,
-    };
-    let mounts: Vec<_> = std::iter::once(volume).chain(mounts).collect();
+fn pod(config: &Config, task: &Task, settings: &JobSettings, mounts: Vec<Mount>) -> PodSpec {
     let pull_secrets = settings.image_pull_secrets.clone().unwrap_or_else(|| config.image_pull_secrets.clone());
     PodSpec {
         restart_policy: Some("Never".to_owned()),
@@ -235,7 +162,7 @@ fn container(config: &Config, task: &Task, settings: &JobSettings, mounts: &[Mou
     let mount = |mount: &Mount| VolumeMount {
         name: mount.volume.name.clone(),
         mount_path: mount.path.to_owned(),
-        read_only: (mount.path != VOLUME_PATH).then_some(true),
+        read_only: mount.read_only.then_some(true),
         ..VolumeMount::default()
     };
     #[expect(clippy::expect_used, reason = "a task is plain data with text keys")]

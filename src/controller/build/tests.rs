@@ -1,7 +1,7 @@
 //! The whole objects, as they are sent.
 
 use crate::api::connection::{CaBundleKind, CaBundleRef, HubConnectionSpec, ProxySpec, SecretKeyRef};
-use crate::api::{HubConnection, ModelCacheEntry};
+use crate::api::{HubConnection, ModelCacheEntry, label};
 use crate::controller::build;
 use crate::controller::fixture::{observed, own_claim, shared_claim};
 use crate::controller::plan::{ConnectionSight, Observed, Wanted};
@@ -19,7 +19,7 @@ fn the_claim_of_an_entry() {
 #[test]
 fn the_job_of_a_plain_entry() {
     let world = own_claim();
-    insta::assert_yaml_snapshot!(build::download_job(&world, &wanted(&world)));
+    insta::assert_yaml_snapshot!(build::transfer_job(&world, &wanted(&world)));
 }
 
 #[test]
@@ -39,11 +39,12 @@ fn the_job_of_an_entry_with_everything() {
             token_secret_ref: Some(SecretKeyRef { name: "hub".into(), key: "tok".into() }),
             ca_bundle_ref: Some(CaBundleRef { kind: CaBundleKind::ConfigMap, name: "ca".into(), key: "pem".into() }),
             proxy: Some(ProxySpec { https: Some("http://proxy:3128".into()), ..ProxySpec::default() }),
+            limit_bytes_per_second: Some("50M".into()),
         },
     );
     connection.metadata.namespace = Some("team-a".into());
     world.connection = ConnectionSight::Found(Box::new(connection));
-    insta::assert_yaml_snapshot!(build::download_job(&world, &wanted(&world)));
+    insta::assert_yaml_snapshot!(build::transfer_job(&world, &wanted(&world)));
 }
 
 #[test]
@@ -67,7 +68,7 @@ fn names_fit_where_they_are_used() {
     let mut world = own_claim();
     world.entry = ModelCacheEntry { metadata: world.entry.metadata.clone(), ..world.entry };
     world.entry.metadata.name = Some(format!("{}-x", "a".repeat(200)));
-    let job = build::download_job(&world, &wanted(&world));
+    let job = build::transfer_job(&world, &wanted(&world));
     assert!(job.metadata.name.unwrap().len() <= 63 - 6, "the Pod's name adds six characters");
     assert!(job.metadata.labels.unwrap().values().all(|value| value.len() <= 63));
 }
@@ -76,26 +77,29 @@ fn names_fit_where_they_are_used() {
 fn two_entries_for_one_repo_in_one_volume_are_one_writer() {
     let writer = |spec: &str| {
         let world = observed(spec);
-        build::download_job(&world, &wanted(&world)).metadata.labels.unwrap()[crate::api::label::WRITER].clone()
+        let labels = build::transfer_job(&world, &wanted(&world)).metadata.labels.unwrap();
+        [label::VOLUME, label::WRITER].map(|key| labels[key].clone())
     };
     let first = writer("{repo: org/model, storage: {claimName: shared}}");
     assert_eq!(first, writer("{repo: org/model, revision: v1, storage: {claimName: shared}}"));
     assert_ne!(first, writer("{repo: org/other, storage: {claimName: shared}}"));
     assert_ne!(first, writer("{repo: org/model, storage: {claimName: shared, subPath: x}}"));
+    let [volume, repo] = writer("{source: {archive: {claimName: usb, path: a.tar}}, storage: {claimName: shared}}");
+    assert_eq!((&volume, repo.as_str()), (&first[0], label::ANY_REPO), "nobody knows its repo yet");
 }
 
 #[test]
 fn the_operators_certificates_come_as_a_config_map_of_the_entry() {
     let mut world = shared_claim();
     world.config.ca_bundle = Some("-----BEGIN CERTIFICATE-----".into());
-    let job = build::download_job(&world, &wanted(&world));
-    let map = build::ca_config_map(&world, "-----BEGIN CERTIFICATE-----");
+    let job = build::transfer_job(&world, &wanted(&world));
+    let map = build::ca_config_map(&build::Owner::of(&world), "-----BEGIN CERTIFICATE-----");
     let volumes = job.spec.unwrap().template.spec.unwrap().volumes.unwrap();
     let mounted = volumes.iter().find_map(|volume| volume.config_map.as_ref()).unwrap();
     assert_eq!(Some(&mounted.name), map.metadata.name.as_ref(), "the Job mounts what is made");
     assert_ne!(
         map.metadata.name,
-        build::ca_config_map(&world, "other").metadata.name,
+        build::ca_config_map(&build::Owner::of(&world), "other").metadata.name,
         "other certificates, other name"
     );
     insta::assert_yaml_snapshot!(map);

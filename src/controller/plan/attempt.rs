@@ -1,7 +1,7 @@
 //! How an attempt stands: one reading of its Job, its Pods, its log and the events around them.
 
 use super::Why;
-use super::observed::{Observed, Warning};
+use super::observed::{Scene, Warning};
 use crate::format::outcome::{Done, Failed, Heard, Line, Outcome, Progress, Say};
 use crate::ident::Reason;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
@@ -23,14 +23,14 @@ pub enum Standing {
 }
 
 /// Reads how the attempt of `job` stands.
-pub fn standing(observed: &Observed, job: &Job) -> Standing {
-    let pods = observed.pods_of(job);
+pub fn standing(scene: &Scene, job: &Job) -> Standing {
+    let pods = scene.pods_of(job);
     if let Some(pod) = pods.first()
         && let Some(ended) = terminated(pod)
     {
         // A disrupted Pod is replaced by the Job (`podFailurePolicy`): only without a successor is it the end.
         if job_failed(job).is_some() || disruption(pod).is_none() {
-            return outcome(&observed.heard, job, pod, ended);
+            return outcome(&scene.heard, job, pod, ended);
         }
         return Standing::Starting(disruption(pod));
     }
@@ -41,13 +41,13 @@ pub fn standing(observed: &Observed, job: &Job) -> Standing {
         return Standing::Unheard;
     }
     match pods.first() {
-        Some(pod) if is_running(pod) => Standing::Running(observed.heard.progress),
+        Some(pod) if is_running(pod) => Standing::Running(scene.heard.progress),
         Some(pod) if phase(pod) == "Failed" => {
             // The kubelet may fail a Pod before a container began, as an eviction does.
             Standing::Starting(disruption(pod).or_else(|| Some(Why::new(Reason::Interrupted, pod_message(pod)))))
         }
-        Some(pod) => Standing::Starting(held_up(observed, pod).or_else(|| pods.get(1).and_then(|old| disruption(old)))),
-        None => Standing::Starting(no_pod(observed)),
+        Some(pod) => Standing::Starting(held_up(scene, pod).or_else(|| pods.get(1).and_then(|old| disruption(old)))),
+        None => Standing::Starting(no_pod(scene)),
     }
 }
 
@@ -139,13 +139,13 @@ fn pod_message(pod: &Pod) -> String {
 }
 
 /// Why a Pod that exists does not run.
-fn held_up(observed: &Observed, pod: &Pod) -> Option<Why> {
+fn held_up(scene: &Scene, pod: &Pod) -> Option<Why> {
     if let Some(scheduled) = pod_condition(pod, "PodScheduled")
         && scheduled.status == "False"
     {
         let message = scheduled.message.clone().unwrap_or_default();
         return Some(
-            super::status::claim_trouble(observed)
+            super::status::claim_trouble(scene)
                 .unwrap_or_else(|| Why::new(Reason::Unschedulable, format!("no node can take the worker: {message}"))),
         );
     }
@@ -160,15 +160,15 @@ fn held_up(observed: &Observed, pod: &Pod) -> Option<Why> {
         word @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
             Some(Why::new(Reason::PermissionDenied, format!("{word}: {message}")))
         }
-        _ => warning_about(&observed.warnings, "Pod").map(|warning| {
+        _ => warning_about(&scene.warnings, "Pod").map(|warning| {
             Why::new(Reason::PVCPending, format!("the worker's volumes cannot be mounted: {}", warning.message))
         }),
     }
 }
 
 /// Why a Job has no Pod.
-fn no_pod(observed: &Observed) -> Option<Why> {
-    let warning = warning_about(&observed.warnings, "Job")?;
+fn no_pod(scene: &Scene) -> Option<Why> {
+    let warning = warning_about(&scene.warnings, "Job")?;
     let text = warning.message.as_str();
     let reason = if text.contains("quota")
         || text.contains("LimitRange")

@@ -3,7 +3,7 @@
 use super::attempt::{Standing, standing};
 use super::observed::{Attempt, Observed};
 use super::status::{Draft, claim_trouble, finish};
-use super::wanted::{CaSource, Wanted};
+use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, known_model};
 use super::{Action, Plan, Why, backoff, deletion};
 use crate::api::entry::ReclaimPolicy;
 use crate::api::{FINALIZER, Phase, annotation};
@@ -41,7 +41,7 @@ pub fn decide(observed: &Observed) -> Plan {
             draft.phase(Phase::Pending, "Pending", "an earlier Job is going away");
             finish(observed, draft, actions, Some(LISTEN_EVERY))
         }
-        Some(attempt) if !is_download(&attempt) => {
+        Some(attempt) if !is_transfer(&attempt) => {
             actions.extend(delete_job(attempt.job));
             finish(observed, Draft::of(observed), actions, Some(LISTEN_EVERY))
         }
@@ -60,14 +60,14 @@ pub fn decide(observed: &Observed) -> Plan {
     }
 }
 
-fn is_download(attempt: &Attempt<'_>) -> bool {
-    attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Download(_)))
+fn is_transfer(attempt: &Attempt<'_>) -> bool {
+    attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Download(_) | Work::Import(_)))
 }
 
 /// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
 /// the remedy.
 fn is_stuck_in_the_past(observed: &Observed, job: &Job) -> bool {
-    is_of_the_past(observed, job) && matches!(standing(observed, job), Standing::Starting(Some(_)))
+    is_of_the_past(observed, job) && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
 }
 
 /// Whether a Job was made for an earlier spec.
@@ -87,11 +87,12 @@ fn refuse(observed: &Observed, why: &Why) -> Plan {
 }
 
 fn duplicate(observed: &Observed, wanted: &Wanted) -> Option<Why> {
-    let key = wanted.model.key().to_string();
+    let model = known_model(&observed.entry)?;
+    let key = model.key().to_string();
     let twin = observed.peers.iter().find(|peer| peer.older && peer.key == key)?;
     let message = format!(
-        "entry {:?} keeps {} in claim {:?} already: use it, or delete this one",
-        twin.name, wanted.model, wanted.claim_name
+        "entry {:?} keeps {model} in claim {:?} already: use it, or delete this one",
+        twin.name, wanted.claim_name
     );
     Some(Why::new(Reason::DuplicateEntry, message))
 }
@@ -107,7 +108,7 @@ fn housekeeping(observed: &Observed, wanted: &Wanted) -> Vec<Action> {
     actions.extend(claim_owner(observed, wanted));
     // The last failed Job stays for people to look at its log, until the next attempt or success.
     let failed = matches!(phase(observed), Some(Phase::Failed | Phase::Retrying));
-    for job in &observed.jobs {
+    for job in &observed.scene.jobs {
         let recorded = job.metadata.name.as_deref() == observed.recorded_job();
         if recorded && job.metadata.deletion_timestamp.is_none() && !(failed && observed.current().is_none()) {
             actions.extend(delete_job(job));
@@ -126,7 +127,7 @@ fn phase(observed: &Observed) -> Option<Phase> {
 
 fn claim_owner(observed: &Observed, wanted: &Wanted) -> Option<Action> {
     wanted.template.as_ref()?;
-    let claim = observed.claim.as_ref().filter(|_| observed.claim_is_own())?;
+    let claim = observed.scene.claim.as_ref().filter(|_| observed.claim_is_own())?;
     let owned = claim.metadata.owner_references.iter().flatten().any(|owner| owner.uid == observed.uid());
     let should = wanted.reclaim == ReclaimPolicy::Delete;
     let (name, uid) = (claim.metadata.name.clone()?, claim.metadata.uid.clone()?);
@@ -138,7 +139,7 @@ pub(super) fn delete_job(job: &Job) -> Option<Action> {
 }
 
 fn suspend(observed: &Observed, mut actions: Vec<Action>) -> Plan {
-    let going: Vec<_> = observed.jobs.iter().filter(|job| job.metadata.deletion_timestamp.is_none()).collect();
+    let going: Vec<_> = observed.scene.jobs.iter().filter(|job| job.metadata.deletion_timestamp.is_none()).collect();
     actions.extend(going.into_iter().filter_map(delete_job));
     let mut draft = Draft::of(observed);
     // A finished model stays usable; only further work is stopped.
@@ -153,8 +154,8 @@ fn suspend(observed: &Observed, mut actions: Vec<Action>) -> Plan {
 fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Action>) -> Plan {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let mut draft = Draft::of(observed);
-    draft.begins(wanted.hub.endpoint.as_str(), &wanted.claim_name);
-    let again = match standing(observed, job) {
+    draft.begins(wanted);
+    let again = match standing(&observed.scene, job) {
         Standing::Starting(None) => {
             draft.phase(Phase::Provisioning, "Provisioning", &format!("Job {name} starts"));
             Some(LOOK_EVERY)
@@ -165,7 +166,11 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
         }
         Standing::Running(progress) => {
             let progress = progress.unwrap_or_default();
-            if progress.bytes_total == 0 {
+            if matches!(wanted.origin, Origin::Archive { .. }) {
+                draft.progress(&progress);
+                let message = format!("Job {name} imports {}; see status.progress", wanted.source_shown());
+                draft.at_work(Phase::Importing, "Importing", &message);
+            } else if progress.bytes_total == 0 {
                 draft.at_work(Phase::Resolving, "Resolving", &format!("Job {name} asks the Hub for the list of files"));
             } else {
                 draft.progress(&progress);
@@ -216,7 +221,7 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
     let status = observed.entry.status.as_ref();
     let attempts = status.and_then(|status| status.attempts.as_ref());
     let retry = observed.asked_to_retry();
-    let claim_there = observed.claim.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_none());
+    let claim_there = observed.scene.claim.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_none());
     match phase(observed) {
         Some(Phase::Ready) if claim_there => {
             let mut draft = Draft::of(observed);
@@ -267,7 +272,7 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
 
 /// Begins an attempt: the claim first, then the Job.
 fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Vec<Action>) -> Plan {
-    draft.begins(wanted.hub.endpoint.as_str(), &wanted.claim_name);
+    draft.begins(wanted);
     match claim_for_attempt(observed, wanted) {
         ClaimMove::Use => {}
         ClaimMove::Create => {
@@ -285,9 +290,9 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
         }
     }
     if let Some(CaSource::Operator(pem)) = &wanted.hub.ca {
-        actions.push(Action::CreateConfigMap(Box::new(build::ca_config_map(observed, pem))));
+        actions.push(Action::CreateConfigMap(Box::new(build::ca_config_map(&build::Owner::of(observed), pem))));
     }
-    let job = build::download_job(observed, wanted);
+    let job = build::transfer_job(observed, wanted);
     let name = job.metadata.name.clone().unwrap_or_default();
     actions.push(Action::CreateJob(Box::new(job)));
     draft.phase(Phase::Provisioning, "Provisioning", &format!("Job {name} is created"));
@@ -303,8 +308,14 @@ enum ClaimMove {
 }
 
 fn claim_for_attempt(observed: &Observed, wanted: &Wanted) -> ClaimMove {
+    if let Origin::Archive { place: ArchiveSpot::Claim { name, .. }, .. } = &wanted.origin
+        && observed.scene.archive_claim.is_none()
+    {
+        let message = format!("claim {name:?} of the archive does not exist in this namespace: create it");
+        return ClaimMove::Wait(Why::new(Reason::PVCPending, message));
+    }
     let name = &wanted.claim_name;
-    let Some(claim) = &observed.claim else {
+    let Some(claim) = &observed.scene.claim else {
         if wanted.template.is_some() {
             return ClaimMove::Create;
         }
@@ -322,7 +333,7 @@ fn claim_for_attempt(observed: &Observed, wanted: &Wanted) -> ClaimMove {
         );
         return ClaimMove::Refuse(Why::new(Reason::Conflict, message));
     }
-    match claim_trouble(observed) {
+    match claim_trouble(&observed.scene) {
         // A claim that is only pending may wait for its first consumer: the Job is what binds it.
         Some(why) if claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost") => {
             ClaimMove::Wait(why)

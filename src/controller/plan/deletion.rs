@@ -23,7 +23,7 @@ pub(super) fn decide(observed: &Observed) -> Plan {
         // Nothing can be created in it any more, and its claims go with it.
         return let_go(observed, None);
     }
-    let transfers: Vec<_> = observed.jobs.iter().filter(|job| !is_delete(job)).collect();
+    let transfers: Vec<_> = observed.scene.jobs.iter().filter(|job| !is_delete(job)).collect();
     if transfers.iter().any(|job| job.metadata.deletion_timestamp.is_none()) {
         let actions = transfers
             .into_iter()
@@ -32,7 +32,7 @@ pub(super) fn decide(observed: &Observed) -> Plan {
             .collect();
         return deleting(observed, actions, "the worker's Job is stopped first");
     }
-    let writers = observed.pods.iter().filter(|pod| may_write(pod) && !belongs_to_deletion(observed, pod));
+    let writers = observed.scene.pods.iter().filter(|pod| may_write(pod) && !belongs_to_deletion(observed, pod));
     if writers.count() > 0 {
         return deleting(observed, Vec::new(), "the worker's Pod ends first");
     }
@@ -53,6 +53,7 @@ fn belongs_to_deletion(observed: &Observed, pod: &k8s_openapi::api::core::v1::Po
     let owners = pod.metadata.owner_references.iter().flatten();
     let uids: Vec<_> = owners.map(|owner| owner.uid.as_str()).collect();
     observed
+        .scene
         .jobs
         .iter()
         .filter(|job| is_delete(job))
@@ -67,17 +68,17 @@ fn has_files_to_remove(observed: &Observed) -> bool {
         return false;
     }
     let touched =
-        observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some()) || !observed.jobs.is_empty();
+        observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some()) || !observed.scene.jobs.is_empty();
     if !touched {
         return false;
     }
-    let Ok(model) = wanted::parse_model(spec) else { return false };
+    let Some(model) = wanted::known_model(&observed.entry) else { return false };
     let key = model.key().to_string();
     if observed.peers.iter().any(|peer| peer.key == key && !peer.deleting) {
         // A twin keeps the same model in the same place: the files are the twin's now.
         return false;
     }
-    observed.claim.as_ref().is_some_and(|claim| {
+    observed.scene.claim.as_ref().is_some_and(|claim| {
         claim.metadata.deletion_timestamp.is_none()
             && claim.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Lost")
     })
@@ -89,7 +90,7 @@ fn remove_files(observed: &Observed) -> Plan {
         return start_or_wait(observed);
     };
     let name = attempt.job.metadata.name.clone().unwrap_or_default();
-    match standing(observed, attempt.job) {
+    match standing(&observed.scene, attempt.job) {
         Standing::Done(..) | Standing::Unheard => let_go(observed, None),
         // The new spec may be the remedy, and a Job's own cannot be changed.
         Standing::Starting(Some(_)) if is_of_the_past(observed, attempt.job) => {
@@ -134,7 +135,7 @@ fn start_or_wait(observed: &Observed) -> Plan {
         let left = Duration::try_from(observed.now.duration_until(due)).unwrap_or(LOOK_EVERY);
         return finish(observed, Draft::of(observed), Vec::new(), Some(left));
     }
-    let mut actions: Vec<_> = observed.jobs.iter().filter_map(delete_job).collect();
+    let mut actions: Vec<_> = observed.scene.jobs.iter().filter_map(delete_job).collect();
     match build::delete_job(observed) {
         Some(job) => actions.push(Action::CreateJob(Box::new(job))),
         None => return let_go(observed, None),

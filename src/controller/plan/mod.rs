@@ -7,31 +7,36 @@ pub mod attempt;
 pub mod backoff;
 mod decide;
 mod deletion;
+pub mod export;
+pub mod import;
 pub mod lease;
 pub mod observed;
+mod record;
 pub mod status;
 #[cfg(test)]
 mod tests;
 mod wanted;
 
 pub use decide::decide;
-pub use observed::{ConnectionSight, Observed, Peer, Warning};
+pub use observed::{ConnectionSight, Observed, Peer, Scene, Warning};
 pub use status::{Obstacle, obstructed};
-pub use wanted::{CaSource, HubView, Wanted, parse_model, volume_and_key, wanted_claim};
+pub use wanted::{
+    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, volume_and_key, wanted_claim,
+};
 
-use crate::api::ModelCacheEntryStatus;
+use crate::api::{ModelCacheEntry, ModelCacheEntryStatus};
 use crate::ident::Reason;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
 use std::time::Duration;
 
-/// What should be done for one entry.
+/// What should be done for one object.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    /// In this order; the first obstacle ends the round.
+pub struct Plan<S = ModelCacheEntryStatus> {
+    /// In this order; the first obstacle ends the round, unless it is an entry's.
     pub actions: Vec<Action>,
     /// What the status says when the actions went well.
-    pub status: ModelCacheEntryStatus,
+    pub status: S,
     /// What is told to people who watch events.
     pub notices: Vec<Notice>,
     /// When to look again though nothing happened; absent: only when something happens.
@@ -58,6 +63,8 @@ pub enum Action {
     },
     /// Create the ConfigMap with the operator's CA certificates.
     CreateConfigMap(Box<ConfigMap>),
+    /// Create the entry of an archive. Where it is refused, the actions after it are done all the same.
+    CreateEntry(Box<ModelCacheEntry>),
     /// Create a worker's Job, unless another one writes to the same repo of the same volume.
     CreateJob(Box<Job>),
     /// Delete a Job, and its Pods in the background.
@@ -67,6 +74,15 @@ pub enum Action {
         /// The Job's uid: a newer one of the same name stays.
         uid: String,
     },
+}
+
+/// An action that the cluster does not allow now.
+#[derive(Debug)]
+pub struct Met<'a> {
+    /// The action.
+    pub action: &'a Action,
+    /// Why not.
+    pub obstacle: Obstacle,
 }
 
 /// An event for people.

@@ -17,18 +17,8 @@ pub struct Observed {
     pub config: Config,
     /// The connection that the entry uses.
     pub connection: ConnectionSight,
-    /// The claim that the entry uses, if it exists.
-    pub claim: Option<PersistentVolumeClaim>,
-    /// Whether the claim's StorageClass is missing; looked up only while the claim is pending.
-    pub storage_class_missing: bool,
-    /// The entry's Jobs.
-    pub jobs: Vec<Job>,
-    /// The Pods of the entry's Jobs.
-    pub pods: Vec<Pod>,
-    /// What the newest Pod's log says.
-    pub heard: Heard,
-    /// Warning events that explain why something waits.
-    pub warnings: Vec<Warning>,
+    /// What was seen of its claim and its Jobs.
+    pub scene: Scene,
     /// The other entries that use the same volume.
     pub peers: Vec<Peer>,
     /// Whether the namespace is being deleted; looked up only while the entry is.
@@ -37,6 +27,25 @@ pub struct Observed {
     pub now: Timestamp,
     /// A fresh random word for the next task.
     pub nonce: String,
+}
+
+/// What was seen of the claims and the Jobs of one object.
+#[derive(Debug, Clone, Default)]
+pub struct Scene {
+    /// The claim of the model's volume, if it exists.
+    pub claim: Option<PersistentVolumeClaim>,
+    /// Whether the claim's StorageClass is missing; looked up only while the claim is pending.
+    pub storage_class_missing: bool,
+    /// The claim of the archive, if there is to be one and it exists.
+    pub archive_claim: Option<PersistentVolumeClaim>,
+    /// The object's Jobs.
+    pub jobs: Vec<Job>,
+    /// The Pods of its Jobs.
+    pub pods: Vec<Pod>,
+    /// What the newest Pod's log says.
+    pub heard: Heard,
+    /// Warning events that explain why something waits.
+    pub warnings: Vec<Warning>,
 }
 
 /// The connection that an entry uses.
@@ -123,12 +132,24 @@ impl Observed {
 
     /// The Job that is at work, or whose end is not recorded yet.
     pub fn current(&self) -> Option<Attempt<'_>> {
-        let job =
-            self.jobs.iter().filter(|job| job.metadata.name.as_deref() != self.recorded_job()).max_by_key(|job| {
-                let created = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
-                // A Job that goes away counts only when there is no other.
-                (job.metadata.deletion_timestamp.is_none(), created)
-            })?;
+        self.scene.current(self.recorded_job())
+    }
+
+    /// Whether the claim was made for this entry (and not by somebody else under the same name).
+    pub fn claim_is_own(&self) -> bool {
+        let uid = self.scene.claim.as_ref().and_then(|claim| claim.metadata.labels.as_ref()?.get(label::ENTRY_UID));
+        uid.map(String::as_str) == Some(self.uid())
+    }
+}
+
+impl Scene {
+    /// The Job that is at work, or whose end is not recorded yet; `recorded` is the one whose end is.
+    pub fn current(&self, recorded: Option<&str>) -> Option<Attempt<'_>> {
+        let job = self.jobs.iter().filter(|job| job.metadata.name.as_deref() != recorded).max_by_key(|job| {
+            let created = job.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            // A Job that goes away counts only when there is no other.
+            (job.metadata.deletion_timestamp.is_none(), created)
+        })?;
         Some(Attempt { job, task: task_of(job) })
     }
 
@@ -142,12 +163,6 @@ impl Observed {
             .collect();
         pods.sort_by_key(|pod| std::cmp::Reverse(pod.metadata.creation_timestamp.as_ref().map(|time| time.0)));
         pods
-    }
-
-    /// Whether the claim was made for this entry (and not by somebody else under the same name).
-    pub fn claim_is_own(&self) -> bool {
-        let uid = self.claim.as_ref().and_then(|claim| claim.metadata.labels.as_ref()?.get(label::ENTRY_UID));
-        uid.map(String::as_str) == Some(self.uid())
     }
 }
 

@@ -1,14 +1,15 @@
 //! What the status says next.
 
-use super::observed::Observed;
+use super::observed::{Observed, Scene};
+use super::record::{self, Says, signed};
+use super::wanted::{Origin, Wanted, known_model};
 use super::{Notice, Plan, Why};
-use crate::api::status::{AttemptsStatus, DisplayStatus, ManifestStatus, ProgressStatus, VolumeStatus};
-use crate::api::{ModelCacheEntryStatus, Phase, annotation, condition};
+use crate::api::status::{AttemptsStatus, DisplayStatus, ManifestStatus, VolumeStatus};
+use crate::api::{ModelCacheEntryStatus, Phase, condition};
 use crate::format::outcome::{Done, Failed, Progress};
-use crate::ident::{Commit, Reason};
+use crate::ident::{Commit, ModelKey, ModelRef, Reason};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::time::Duration;
 
 /// A status on its way from what it was to what it will be.
@@ -25,8 +26,11 @@ impl Draft {
         let mut status = observed.entry.status.clone().unwrap_or_default();
         status.observed_generation = generation;
         let mut draft = Self { status, generation, now: observed.now };
-        let revision = observed.entry.spec.revision.clone().unwrap_or_else(|| "main".to_owned());
-        draft.display().revision.get_or_insert(revision);
+        if let Some(model) = known_model(&observed.entry) {
+            let display = draft.display();
+            display.revision.get_or_insert_with(|| model.revision_or_main().to_string());
+            display.model = Some(model.repo.to_string());
+        }
         draft
     }
 
@@ -65,79 +69,50 @@ impl Draft {
 
     /// Sets a condition; its time moves only when its status does.
     pub(super) fn condition(&mut self, type_: &str, holds: bool, reason: &str, message: &str) -> &mut Self {
-        let status = if holds { "True" } else { "False" };
-        let old = self.status.conditions.iter().position(|condition| condition.type_ == type_);
-        let since = old
-            .map(|index| &self.status.conditions[index])
-            .filter(|condition| condition.status == status)
-            .map_or(Time(self.now), |condition| condition.last_transition_time.clone());
-        let new = Condition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            last_transition_time: since,
-            observed_generation: self.generation,
-        };
-        match old {
-            Some(index) => self.status.conditions[index] = new,
-            None => self.status.conditions.push(new),
-        }
+        self.set_condition(type_, if holds { "True" } else { "False" }, reason, message)
+    }
+
+    fn set_condition(&mut self, type_: &str, status: &str, reason: &str, message: &str) -> &mut Self {
+        let says = Says { type_, status, reason, message };
+        record::set_condition(&mut self.status.conditions, &says, self.now, self.generation);
         self
     }
 
-    /// The Hub and the claim of the attempt that begins.
-    pub(super) fn begins(&mut self, endpoint: &str, claim: &str) -> &mut Self {
-        self.status.endpoint = Some(endpoint.to_owned());
+    /// The source and the claim of the attempt that begins.
+    pub(super) fn begins(&mut self, wanted: &Wanted) -> &mut Self {
+        let is_hub = matches!(wanted.origin, Origin::Hub { .. });
+        self.status.endpoint = is_hub.then(|| wanted.hub.endpoint.to_string());
+        self.display().source = Some(wanted.source_shown());
         let volume = self.status.volume.get_or_insert_default();
-        claim.clone_into(&mut volume.claim_name);
+        wanted.claim_name.clone_into(&mut volume.claim_name);
         self.attempts().next_retry_at = None;
         self
     }
 
     /// How far the worker is.
     pub(super) fn progress(&mut self, progress: &Progress) -> &mut Self {
-        let left = progress.bytes_total.saturating_sub(progress.bytes_done);
-        let new = ProgressStatus {
-            bytes_done: signed(progress.bytes_done),
-            bytes_total: signed(progress.bytes_total),
-            files_done: signed(progress.files_done),
-            files_total: signed(progress.files_total),
-            bytes_per_second: signed(progress.bytes_per_second),
-            eta_seconds: left.checked_div(progress.bytes_per_second).map(signed),
-            updated_at: Some(Time(self.now)),
-        };
-        // Nothing new was heard: nothing is written.
-        let unchanged = self
-            .status
-            .progress
-            .as_ref()
-            .is_some_and(|old| ProgressStatus { updated_at: old.updated_at.clone(), ..new.clone() } == *old);
-        if !unchanged {
-            self.status.progress = Some(new);
-        }
-        if let Some(percent) = (progress.bytes_done * 100).checked_div(progress.bytes_total) {
-            self.display().progress = Some(format!("{}%", percent.min(100)));
-            self.display().size = Some(human_bytes(progress.bytes_total));
+        if let Some((percent, size)) = record::heard(&mut self.status.progress, progress, self.now) {
+            self.display().progress = Some(percent);
+            self.display().size = Some(size);
         }
         self
     }
 
     /// The attempt succeeded.
     pub(super) fn done(&mut self, job: &str, done: &Done, metadata: Option<&str>) -> &mut Self {
-        *self.attempts() = AttemptsStatus {
-            last_job: Some(job.to_owned()),
-            last_retry: self.attempts().last_retry.take(),
-            ..AttemptsStatus::default()
-        };
+        record::success(self.attempts(), job);
         if let (Some(volume), Some(path)) = (self.status.volume.as_mut(), &done.path) {
             volume.path = Some(path.to_string());
         }
         self.status.commit = done.commit.map(|commit| commit.to_string());
+        self.status.metadata = metadata.and_then(|text| serde_json::from_str(text).ok());
+        if let Some(model) = self.imported_model() {
+            self.display().revision = Some(model.revision_or_main().to_string());
+            self.display().model = Some(model.repo.to_string());
+        }
         if let Some(commit) = done.commit {
             self.show_commit(commit);
         }
-        self.status.metadata = metadata.and_then(|text| serde_json::from_str(text).ok());
         if let Some(manifest) = done.manifest {
             self.status.manifest = Some(ManifestStatus {
                 sha256: manifest.sha256.to_string(),
@@ -154,17 +129,34 @@ impl Draft {
             self.display().progress = Some("100%".to_owned());
             self.display().size = Some(human_bytes(manifest.bytes));
         }
-        self.condition(condition::STORAGE_READY, true, "Bound", "the claim is bound and mounted")
-            .condition(condition::TRANSFERRED, true, "Complete", "every byte is on the volume")
-            .condition(
-                condition::VERIFIED,
-                true,
-                "DigestsMatch",
-                "every file was checked against the digest that the Hub names",
-            );
+        self.condition(condition::STORAGE_READY, true, "Bound", "the claim is bound and mounted").condition(
+            condition::TRANSFERRED,
+            true,
+            "Complete",
+            "every byte is on the volume",
+        );
         let size = self.display().size.clone().unwrap_or_default();
         let files = done.manifest.map_or(0, |manifest| manifest.files);
-        self.phase(Phase::Ready, "Published", &format!("{files} files, {size}, verified and published"))
+        if let Some(why) = &done.unverified {
+            self.set_condition(condition::VERIFIED, "Unknown", "NoDigests", why);
+            return self.phase(
+                Phase::Ready,
+                "Published",
+                &format!("{files} files, {size}, published; not verified: {why}"),
+            );
+        }
+        let message = "every file was checked against the digest that its source names";
+        self.condition(condition::VERIFIED, true, "DigestsMatch", message).phase(
+            Phase::Ready,
+            "Published",
+            &format!("{files} files, {size}, verified and published"),
+        )
+    }
+
+    /// The model that the metadata names.
+    fn imported_model(&self) -> Option<ModelRef> {
+        let key = self.status.metadata.as_ref()?.get("modelDefinition")?.get("key")?;
+        Some(key.as_str()?.parse::<ModelKey>().ok()?.model().clone())
     }
 
     fn show_commit(&mut self, commit: Commit) {
@@ -178,14 +170,8 @@ impl Draft {
 
     /// The attempt failed; `wait` is how long until the next one, if there is one by itself.
     pub(super) fn failed(&mut self, job: &Job, failed: &Failed, wait: Option<Duration>) -> &mut Self {
-        let next = wait.and_then(|wait| jiff::SignedDuration::try_from(wait).ok()).map(|wait| Time(self.now + wait));
-        let attempts = self.attempts();
-        attempts.count += 1;
-        attempts.last_reason = Some(failed.reason.to_string());
-        attempts.last_message = Some(failed.message.clone());
-        attempts.next_retry_at = next;
-        attempts.last_job.clone_from(&job.metadata.name);
-        attempts.last_hub = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::HUB).cloned());
+        let now = self.now;
+        record::count_failure(self.attempts(), job, failed, wait, now);
         let phase = if failed.reason.exit_code() == 1 { Phase::Retrying } else { Phase::Failed };
         let why = Why::new(failed.reason, failed.message.clone());
         if failed.reason == Reason::ChecksumMismatch {
@@ -230,10 +216,6 @@ fn is_about_storage(reason: Reason) -> bool {
     )
 }
 
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 /// A size for people, in binary units.
 pub fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -251,8 +233,8 @@ pub fn human_bytes(bytes: u64) -> String {
 }
 
 /// Why the claim cannot be used (yet), when that is so.
-pub(super) fn claim_trouble(observed: &Observed) -> Option<Why> {
-    let claim = observed.claim.as_ref()?;
+pub(super) fn claim_trouble(scene: &Scene) -> Option<Why> {
+    let claim = scene.claim.as_ref()?;
     let name = claim.metadata.name.as_deref().unwrap_or_default();
     let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()).unwrap_or("(default)");
     match claim.status.as_ref().and_then(|status| status.phase.as_deref()) {
@@ -261,14 +243,14 @@ pub(super) fn claim_trouble(observed: &Observed) -> Option<Why> {
             Reason::PVCPending,
             format!("claim {name:?} lost its volume: restore the PersistentVolume or delete the claim"),
         )),
-        _ if observed.storage_class_missing => Some(Why::new(
+        _ if scene.storage_class_missing => Some(Why::new(
             Reason::StorageClassNotFound,
             format!(
                 "claim {name:?} asks for StorageClass {class:?}, which does not exist: create it, or recreate the entry with another class"
             ),
         )),
         _ => {
-            let said = super::attempt::warning_about(&observed.warnings, "PersistentVolumeClaim")
+            let said = super::attempt::warning_about(&scene.warnings, "PersistentVolumeClaim")
                 .map_or("the cluster gives no reason", |warning| warning.message.as_str());
             Some(Why::new(Reason::PVCPending, format!("claim {name:?} of StorageClass {class:?} is not bound: {said}")))
         }

@@ -3,22 +3,21 @@
 use super::Why;
 use super::observed::{ConnectionSight, Observed};
 use crate::api::connection::{CaBundleRef, ProxySpec, SecretKeyRef};
-use crate::api::entry::{FilesSpec, ReclaimPolicy, WeightsSpec};
+use crate::api::entry::{ArchiveSource, FilesSpec, ReclaimPolicy, WeightsSpec};
 use crate::api::job::JobSettings;
 use crate::api::storage::{StorageSpec, VolumeClaimTemplate};
 use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, annotation};
+use crate::controller::config::Config;
 use crate::format::task::{FileChoice, Weights};
-use crate::ident::{Endpoint, ModelRef, Reason, RelPath, hex};
+use crate::ident::{ByteRate, Endpoint, ModelKey, ModelRef, Reason, RelPath, Sha256, hex};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 
 /// What an entry asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
-    /// The model.
-    pub model: ModelRef,
-    /// Which of its files.
-    pub files: FileChoice,
+    /// Where the bytes come from.
+    pub origin: Origin,
     /// The claim's name.
     pub claim_name: String,
     /// How to make the claim, when it is the entry's own.
@@ -27,12 +26,67 @@ pub struct Wanted {
     pub sub_path: Option<RelPath>,
     /// Whether the files go with the entry.
     pub reclaim: ReclaimPolicy,
-    /// How to reach the Hub.
+    /// How to reach the Hub, and whatever else is not in the cluster.
     pub hub: HubView,
     /// Settings of the worker's Job.
     pub job: JobSettings,
     /// Who asked.
     pub requested_by: String,
+}
+
+/// Where the bytes of a model come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    /// A Hub.
+    Hub {
+        /// The model.
+        model: ModelRef,
+        /// Which of its files.
+        files: FileChoice,
+    },
+    /// An archive.
+    Archive {
+        /// Where it is.
+        place: ArchiveSpot,
+        /// Its digest, where somebody knows it.
+        sha256: Option<Sha256>,
+        /// The model that it must hold, where somebody says.
+        expected: Option<ModelRef>,
+    },
+}
+
+/// Where an archive is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ArchiveSpot {
+    /// A file in a claim.
+    Claim {
+        /// The claim.
+        name: String,
+        /// The file below its root.
+        path: RelPath,
+    },
+    /// An address.
+    Url {
+        /// The address.
+        url: String,
+        /// The Secret with the login.
+        auth: Option<String>,
+    },
+}
+
+impl ArchiveSpot {
+    /// Where the archive is, for people. An address's query may hold a signature, and is left out.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Claim { name, path } => format!("{path} in claim {name}"),
+            Self::Url { url, .. } => without_query(url).to_owned(),
+        }
+    }
+}
+
+/// An address as it may be shown.
+pub(super) fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or(url)
 }
 
 /// How to reach a Hub.
@@ -46,12 +100,15 @@ pub struct HubView {
     pub ca: Option<CaSource>,
     /// The proxies.
     pub proxy: Option<ProxySpec>,
+    /// How fast one download may be. Another rate mends nothing.
+    #[serde(skip)]
+    pub limit: Option<ByteRate>,
 }
 
 impl HubView {
     /// Ten hex digits that are others when anything about the way to the Hub is: a failed entry need not wait then.
     pub fn digest(&self) -> String {
-        hex(&Sha256::digest(serde_json::json!(self).to_string())[..5])
+        hex(&sha2::Sha256::digest(serde_json::json!(self).to_string())[..5])
     }
 }
 
@@ -72,17 +129,24 @@ impl Wanted {
         let (claim_name, template) = claim(observed.name(), storage)?;
         let sub_path = storage.sub_path.as_deref().map(str::parse).transpose();
         Ok(Self {
-            model: parse_model(spec)?,
-            files: files(spec.files.as_ref()),
+            origin: origin(spec)?,
             claim_name,
             template,
             sub_path: sub_path
                 .map_err(|error| Why::new(Reason::PermissionDenied, format!("spec.storage.subPath: {error}")))?,
             reclaim: spec.reclaim_policy.unwrap_or_default(),
-            hub: hub(observed)?,
+            hub: hub_view(&observed.connection, &observed.config)?,
             job: merge(spec.job.clone().unwrap_or_default(), &observed.config.job),
             requested_by: requested_by(observed),
         })
+    }
+
+    /// Where the bytes come from, for people.
+    pub fn source_shown(&self) -> String {
+        match &self.origin {
+            Origin::Hub { .. } => self.hub.endpoint.to_string(),
+            Origin::Archive { place, .. } => place.shown(),
+        }
     }
 
     /// Whether files stay in somebody else's claim when the entry goes, and so need a finalizer to be removed.
@@ -97,9 +161,15 @@ pub fn wanted_claim(entry: &ModelCacheEntry) -> Option<String> {
     storage.claim_name.clone().or_else(|| entry.metadata.name.clone())
 }
 
-/// The volume that an entry uses (claim and folder), and the key of its model; two entries with the same are twins.
+/// The name of the claim that holds the entry's archive, where one does.
+pub fn archive_claim(entry: &ModelCacheEntry) -> Option<String> {
+    entry.spec.source.as_ref()?.archive.as_ref()?.claim_name.clone()
+}
+
+/// The volume that an entry uses (claim and folder), and the key of its model; two entries with the same are twins. The model
+/// of an archive is known when it was imported.
 pub fn volume_and_key(entry: &ModelCacheEntry) -> Option<((String, Option<String>), String)> {
-    let model = parse_model(&entry.spec).ok()?;
+    let model = known_model(entry)?;
     let sub_path = entry.spec.storage.as_ref()?.sub_path.clone();
     Some(((wanted_claim(entry)?, sub_path), model.key().to_string()))
 }
@@ -108,8 +178,48 @@ fn no_storage() -> Why {
     Why::new(Reason::PVCPending, "spec.storage is missing: name a claim or give a volumeClaimTemplate")
 }
 
+/// The model of an entry, as far as it is known: what an archive held, else what the spec names.
+pub fn known_model(entry: &ModelCacheEntry) -> Option<ModelRef> {
+    let imported = || {
+        let metadata = entry.status.as_ref()?.metadata.as_ref()?;
+        let key: ModelKey = metadata.get("modelDefinition")?.get("key")?.as_str()?.parse().ok()?;
+        Some(key.model().clone())
+    };
+    let is_archive = entry.spec.source.as_ref().is_some_and(|source| source.archive.is_some());
+    is_archive.then(imported).flatten().or_else(|| parse_model(&entry.spec).ok())
+}
+
+fn origin(spec: &ModelCacheEntrySpec) -> Result<Origin, Why> {
+    let Some(archive) = spec.source.as_ref().and_then(|source| source.archive.as_ref()) else {
+        return Ok(Origin::Hub { model: parse_model(spec)?, files: files(spec.files.as_ref()) });
+    };
+    let sha256 = archive.sha256.as_deref().map(str::parse).transpose();
+    Ok(Origin::Archive {
+        place: archive_spot(archive)?,
+        sha256: sha256
+            .map_err(|error| Why::new(Reason::ArchiveInvalid, format!("spec.source.archive.sha256: {error}")))?,
+        expected: spec.repo.as_ref().map(|_| parse_model(spec)).transpose()?,
+    })
+}
+
+fn archive_spot(archive: &ArchiveSource) -> Result<ArchiveSpot, Why> {
+    match (&archive.url, &archive.claim_name, &archive.path) {
+        (Some(url), None, None) => Ok(ArchiveSpot::Url {
+            url: url.clone(),
+            auth: archive.auth_secret_ref.as_ref().map(|secret| secret.name.clone()),
+        }),
+        (None, Some(name), Some(path)) => {
+            let path = path
+                .parse()
+                .map_err(|error| Why::new(Reason::ArchiveNotFound, format!("spec.source.archive.path: {error}")))?;
+            Ok(ArchiveSpot::Claim { name: name.clone(), path })
+        }
+        _ => Err(Why::new(Reason::ArchiveNotFound, "spec.source.archive must have either url, or claimName and path")),
+    }
+}
+
 /// The model that an entry names.
-pub fn parse_model(spec: &ModelCacheEntrySpec) -> Result<ModelRef, Why> {
+pub(super) fn parse_model(spec: &ModelCacheEntrySpec) -> Result<ModelRef, Why> {
     let repo = spec.repo.as_deref().unwrap_or_default();
     let repo = repo.parse().map_err(|error| Why::new(Reason::RepoNotFound, format!("spec.repo: {error}")))?;
     let revision = spec.revision.as_deref().map(str::parse).transpose();
@@ -150,9 +260,8 @@ fn weights(spec: WeightsSpec) -> Weights {
 
 /// The connection's fields, each with the operator's default behind it. A token and a CA belong to an endpoint: the
 /// operator's token never goes to a Hub that a connection names.
-fn hub(observed: &Observed) -> Result<HubView, Why> {
-    let config = &observed.config;
-    let connection = match &observed.connection {
+pub(super) fn hub_view(sight: &ConnectionSight, config: &Config) -> Result<HubView, Why> {
+    let connection = match sight {
         ConnectionSight::Missing(name) => {
             let message =
                 format!("HubConnection {name:?} does not exist in this namespace: create it, or name another");
@@ -168,6 +277,10 @@ fn hub(observed: &Observed) -> Result<HubView, Why> {
             .map_err(|error| Why::new(Reason::ConnectionNotFound, format!("the HubConnection's {error}")))?,
         None => config.endpoint.clone(),
     };
+    let limit = connection.and_then(|spec| spec.limit_bytes_per_second.as_deref()).map(str::parse).transpose();
+    let limit = limit.map_err(|error| {
+        Why::new(Reason::ConnectionNotFound, format!("the HubConnection's limitBytesPerSecond: {error}"))
+    })?;
     let same_hub = endpoint == config.endpoint;
     let token = connection.and_then(|spec| spec.token_secret_ref.clone());
     let ca = connection.and_then(|spec| spec.ca_bundle_ref.clone()).map(CaSource::Object);
@@ -175,12 +288,13 @@ fn hub(observed: &Observed) -> Result<HubView, Why> {
         token: token.or_else(|| config.token_secret.clone().filter(|_| same_hub)),
         ca: ca.or_else(|| config.ca_bundle.clone().map(CaSource::Operator)),
         proxy: connection.and_then(|spec| spec.proxy.clone()).or_else(|| config.proxy.clone()),
+        limit,
         endpoint,
     })
 }
 
 /// The entry's settings, each with the operator's default behind it.
-fn merge(own: JobSettings, default: &JobSettings) -> JobSettings {
+pub(super) fn merge(own: JobSettings, default: &JobSettings) -> JobSettings {
     let JobSettings {
         resources,
         node_selector,

@@ -5,12 +5,14 @@
 mod health;
 mod leader;
 mod observe;
+mod preseed;
 mod reconcile;
+mod scene;
 mod write;
 
-use crate::api::{HubConnection, ModelCacheEntry, label};
+use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, label};
 use crate::controller::config::Config;
-use crate::controller::plan::wanted_claim;
+use crate::controller::plan::{archive_claim, wanted_claim};
 use futures::StreamExt;
 use health::Health;
 use k8s_openapi::api::batch::v1::Job;
@@ -18,7 +20,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{Controller, controller, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use reconcile::Context;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -109,47 +111,120 @@ impl Backoff for WatchPause {
     fn reset(&mut self) {}
 }
 
+/// A watch of what was made for objects of one kind, which this label tells.
+fn made_for(uid_label: &str) -> watcher::Config {
+    watcher::Config::default().labels(uid_label)
+}
+
 async fn control(client: Client, options: Options, stop: CancellationToken) {
-    let ours = watcher::Config::default().labels(&format!("{}={}", label::MANAGED_BY, label::MANAGED_BY_VALUE));
     let entries = Controller::new(Api::<ModelCacheEntry>::all(client.clone()), watcher::Config::default());
     let store = entries.store();
-    let (of_pod, of_claim, of_connection) = (store.clone(), store.clone(), store.clone());
-    let context = Arc::new(Context::new(client.clone(), options.config, options.identity, store));
-    let quiet = async move { stop.cancelled_owned().await };
+    let preseed = Box::pin(preseed::run(client.clone(), options.config.preseed.clone(), stop.clone()));
+    let context = Arc::new(Context::new(client, options.config, options.identity, store));
+    tokio::join!(
+        control_entries(entries, Arc::clone(&context), stop.clone()),
+        control_exports(Arc::clone(&context), stop.clone()),
+        Box::pin(control_imports(context, stop)),
+        preseed
+    );
+}
+
+async fn control_entries(entries: Controller<ModelCacheEntry>, context: Arc<Context>, stop: CancellationToken) {
+    let client = context.client.clone();
+    let store = entries.store();
+    let (of_pod, of_claim, of_connection) = (store.clone(), store.clone(), store);
     entries
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .trigger_backoff(WatchPause)
-        .owns(Api::<Job>::all(client.clone()), ours.clone())
-        .watches(Api::<Pod>::all(client.clone()), ours, move |pod| {
+        .owns(Api::<Job>::all(client.clone()), made_for(label::ENTRY_UID))
+        .watches(Api::<Pod>::all(client.clone()), made_for(label::ENTRY_UID), move |pod| {
             let uid = pod.labels().get(label::ENTRY_UID).cloned();
-            entries_where(&of_pod, move |entry| entry.metadata.uid == uid)
+            those_where(&of_pod, move |entry| entry.metadata.uid == uid)
         })
         .watches(Api::<PersistentVolumeClaim>::all(client.clone()), watcher::Config::default(), move |claim| {
-            entries_where(&of_claim, move |entry| {
-                entry.namespace() == claim.namespace() && wanted_claim(entry) == claim.metadata.name
+            those_where(&of_claim, move |entry| {
+                let names = [wanted_claim(entry), archive_claim(entry)];
+                entry.namespace() == claim.namespace() && names.contains(&claim.metadata.name)
             })
         })
         .watches(Api::<HubConnection>::all(client), watcher::Config::default(), move |connection| {
-            entries_where(&of_connection, move |entry| entry.namespace() == connection.namespace())
+            those_where(&of_connection, move |entry| entry.namespace() == connection.namespace())
         })
-        .graceful_shutdown_on(quiet)
+        .graceful_shutdown_on(async move { stop.cancelled_owned().await })
         .run(reconcile::reconcile, reconcile::after_error, context)
-        .for_each(|result| async move {
-            match result {
-                // Told by `reconcile::after_error` already, or nobody's loss: the object is gone.
-                Ok(_) | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "a watch does not work and is started again; are the CRDs installed?");
-                }
-            }
-        })
+        .for_each(|result| async move { tell(result) })
         .await;
 }
 
-fn entries_where(
-    store: &Store<ModelCacheEntry>,
-    matches: impl Fn(&ModelCacheEntry) -> bool,
-) -> Vec<ObjectRef<ModelCacheEntry>> {
+async fn control_exports(context: Arc<Context>, stop: CancellationToken) {
+    let client = context.client.clone();
+    let exports = Controller::new(Api::<ModelCacheExport>::all(client.clone()), watcher::Config::default());
+    let store = exports.store();
+    let (of_pod, of_entry, of_connection) = (store.clone(), store.clone(), store);
+    exports
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .trigger_backoff(WatchPause)
+        .owns(Api::<Job>::all(client.clone()), made_for(label::EXPORT_UID))
+        .watches(Api::<Pod>::all(client.clone()), made_for(label::EXPORT_UID), move |pod| {
+            let uid = pod.labels().get(label::EXPORT_UID).cloned();
+            those_where(&of_pod, move |export| export.metadata.uid == uid)
+        })
+        .watches(Api::<ModelCacheEntry>::all(client.clone()), watcher::Config::default(), move |entry| {
+            those_where(&of_entry, move |export| {
+                export.namespace() == entry.namespace()
+                    && Some(&export.spec.entry_ref.name) == entry.metadata.name.as_ref()
+            })
+        })
+        .watches(Api::<HubConnection>::all(client), watcher::Config::default(), move |connection| {
+            those_where(&of_connection, move |export| export.namespace() == connection.namespace())
+        })
+        .graceful_shutdown_on(async move { stop.cancelled_owned().await })
+        .run(reconcile::reconcile_export, reconcile::after_error, context)
+        .for_each(|result| async move { tell(result) })
+        .await;
+}
+
+async fn control_imports(context: Arc<Context>, stop: CancellationToken) {
+    let client = context.client.clone();
+    let imports = Controller::new(Api::<ModelCacheImport>::all(client.clone()), watcher::Config::default());
+    let (of_pod, of_entry) = (imports.store(), imports.store());
+    imports
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .trigger_backoff(WatchPause)
+        .owns(Api::<Job>::all(client.clone()), made_for(label::IMPORT_UID))
+        .watches(Api::<Pod>::all(client.clone()), made_for(label::IMPORT_UID), move |pod| {
+            let uid = pod.labels().get(label::IMPORT_UID).cloned();
+            those_where(&of_pod, move |import| import.metadata.uid == uid)
+        })
+        .watches(Api::<ModelCacheEntry>::all(client), made_for(label::IMPORT_UID), move |entry| {
+            let uid = entry.labels().get(label::IMPORT_UID).cloned();
+            those_where(&of_entry, move |import| import.metadata.uid == uid)
+        })
+        .graceful_shutdown_on(async move { stop.cancelled_owned().await })
+        .run(reconcile::reconcile_import, reconcile::after_error, context)
+        .for_each(|result| async move { tell(result) })
+        .await;
+}
+
+/// What is said of a round, or of a watch.
+fn tell<K, E, W>(result: Result<(ObjectRef<K>, controller::Action), controller::Error<E, W>>)
+where
+    K: Resource<DynamicType = ()>,
+    E: std::error::Error + 'static,
+    W: std::error::Error + 'static,
+{
+    match result {
+        // Told by `reconcile::after_error` already, or nobody's loss: the object is gone.
+        Ok(_) | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
+        Err(error) => tracing::warn!(%error, "a watch does not work and is started again; are the CRDs installed?"),
+    }
+}
+
+/// The objects of which this holds.
+fn those_where<K>(store: &Store<K>, matches: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>>
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
     let all = store.state();
-    all.iter().filter(|entry| matches(entry)).map(|entry| ObjectRef::from_obj(entry.as_ref())).collect()
+    all.iter().filter(|object| matches(object)).map(|object| ObjectRef::from_obj(object.as_ref())).collect()
 }

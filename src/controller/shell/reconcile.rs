@@ -1,12 +1,13 @@
-//! One round for one entry: observe, plan, apply, patch.
+//! One round for one object: observe, plan, apply, patch.
 
+use super::write::Subject;
 use super::{observe, write};
-use crate::api::ModelCacheEntry;
+use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheImport};
 use crate::controller::config::Config;
-use crate::controller::plan::{decide, obstructed};
+use crate::controller::plan::{self, Met, Plan, decide, export, import, obstructed};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,8 +21,8 @@ pub(super) struct Context {
     pub(super) entries: Store<ModelCacheEntry>,
     /// Held while a Job is created: see [`mod@write`].
     pub(super) job_creation: tokio::sync::Mutex<()>,
-    /// How many rounds of an entry failed in a row.
-    failures: Mutex<HashMap<ObjectRef<ModelCacheEntry>, u32>>,
+    /// How many rounds of an object, by its uid, failed in a row.
+    failures: Mutex<HashMap<String, u32>>,
 }
 
 impl Context {
@@ -38,15 +39,16 @@ impl Context {
         }
     }
 
-    fn count_failure(&self, entry: &ModelCacheEntry) -> u32 {
+    fn count_failure(&self, object: &impl ResourceExt) -> u32 {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(ObjectRef::from_obj(entry)).or_insert(0);
+        let count = failures.entry(object.uid().unwrap_or_default()).or_insert(0);
         *count = count.saturating_add(1);
         *count
     }
 
-    fn forget_failures(&self, entry: &ModelCacheEntry) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&ObjectRef::from_obj(entry));
+    fn forget_failures(&self, object: &impl ResourceExt) {
+        let uid = object.uid().unwrap_or_default();
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
     }
 }
 
@@ -67,36 +69,69 @@ pub(super) enum RoundError {
 /// One round for one entry.
 pub(super) async fn reconcile(entry: Arc<ModelCacheEntry>, context: Arc<Context>) -> Result<Action, RoundError> {
     let observed = observe::observe(&context, &entry).await.map_err(RoundError::Observe)?;
-    let mut plan = decide(&observed);
+    let obstructed = |first: &Met<'_>, _: &[Met<'_>]| obstructed(&observed, &first.obstacle);
+    carry_out(&context, entry.as_ref(), decide(&observed), obstructed).await
+}
+
+/// One round for one export.
+pub(super) async fn reconcile_export(
+    export: Arc<ModelCacheExport>,
+    context: Arc<Context>,
+) -> Result<Action, RoundError> {
+    let observed = observe::observe_export(&context, &export).await.map_err(RoundError::Observe)?;
+    let obstructed = |first: &Met<'_>, _: &[Met<'_>]| export::obstructed(&observed, &first.obstacle);
+    carry_out(&context, export.as_ref(), export::decide(&observed), obstructed).await
+}
+
+/// One round for one import.
+pub(super) async fn reconcile_import(
+    import: Arc<ModelCacheImport>,
+    context: Arc<Context>,
+) -> Result<Action, RoundError> {
+    let observed = observe::observe_import(&context, &import).await.map_err(RoundError::Observe)?;
+    let obstructed = |_: &Met<'_>, all: &[Met<'_>]| import::obstructed(&observed, all);
+    carry_out(&context, import.as_ref(), import::decide(&observed), obstructed).await
+}
+
+/// Does what a plan says; `obstructed` is the plan as it turns out when actions met obstacles: the first, and all of them.
+async fn carry_out<K: Subject>(
+    context: &Context,
+    object: &K,
+    mut plan: Plan<K::Status>,
+    obstructed: impl Fn(&Met<'_>, &[Met<'_>]) -> Plan<K::Status>,
+) -> Result<Action, RoundError> {
+    let mut met = Vec::new();
     for action in &plan.actions {
-        let obstacle = write::act(&context, &entry, action).await.map_err(RoundError::Apply)?;
-        if let Some(obstacle) = obstacle {
-            plan = obstructed(&observed, &obstacle);
+        let Some(obstacle) = write::act(context, object, action).await.map_err(RoundError::Apply)? else { continue };
+        met.push(Met { action, obstacle });
+        if !matches!(action, plan::Action::CreateEntry(_)) {
             break;
         }
     }
-    let written = write::status(&context, &entry, &plan.status).await.map_err(RoundError::Status)?;
-    if written || entry.metadata.deletion_timestamp.is_some() {
+    let turned_out = met.first().map(|first| obstructed(first, &met));
+    plan = turned_out.unwrap_or(plan);
+    let written = write::status(context, object, &plan.status).await.map_err(RoundError::Status)?;
+    if written || object.meta().deletion_timestamp.is_some() {
         for notice in &plan.notices {
             tracing::info!(
-                namespace = entry.namespace(),
-                entry = entry.name_any(),
+                kind = %K::kind(&()),
+                namespace = object.namespace(),
+                name = object.name_any(),
                 reason = notice.reason,
                 message = notice.message,
-                "entry"
             );
-            write::notice(&context, &entry, notice).await;
+            write::notice(context, object, notice).await;
         }
     }
-    context.forget_failures(&entry);
+    context.forget_failures(object);
     Ok(plan.again.map_or_else(Action::await_change, Action::requeue))
 }
 
 /// An error with what it came from: JSON logs keep no more than its own sentence.
-fn causes(error: &RoundError, cause: &kube::Error) -> String {
+pub(super) fn told(error: &kube::Error) -> String {
     // The library's own words for an answer of the API server hold the whole answer, twice.
-    if let kube::Error::Api(status) = cause {
-        return format!("{error}: {} ({})", status.message, status.code);
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({})", status.message, status.code);
     }
     let further = std::iter::successors(std::error::Error::source(error), |error| error.source());
     further.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
@@ -104,18 +139,19 @@ fn causes(error: &RoundError, cause: &kube::Error) -> String {
 
 /// How long to wait after a round that failed: the cluster is unwell, or we are.
 #[expect(clippy::needless_pass_by_value, reason = "the controller hands both over")]
-pub(super) fn after_error(entry: Arc<ModelCacheEntry>, error: &RoundError, context: Arc<Context>) -> Action {
+pub(super) fn after_error<K: Subject>(object: Arc<K>, error: &RoundError, context: Arc<Context>) -> Action {
     const FIRST_MS: u64 = 500;
     const LONGEST_MS: u64 = 60_000;
     let (RoundError::Observe(cause) | RoundError::Apply(cause) | RoundError::Status(cause)) = error;
     if write::is_about_an_end(cause) {
         return Action::await_change();
     }
-    let count = context.count_failure(&entry);
+    let count = context.count_failure(object.as_ref());
     tracing::warn!(
-        namespace = entry.namespace(),
-        entry = entry.name_any(),
-        error = causes(error, cause),
+        kind = %K::kind(&()),
+        namespace = object.namespace(),
+        name = object.name_any(),
+        error = format!("{error}: {}", told(cause)),
         "a round failed and is repeated"
     );
     Action::requeue(Duration::from_millis((FIRST_MS << count.min(8)).min(LONGEST_MS)))

@@ -1,10 +1,13 @@
 //! Every write to Kubernetes.
 //!
-//! Jobs, claims and ConfigMaps are *created*: an object of that name without our entry's uid is a conflict, never adopted.
+//! Jobs, claims and ConfigMaps are *created*: an object of that name without our object's uid is a conflict, never adopted.
 //! Status and finalizer go by server-side apply; deletions carry the uid.
 
 use super::reconcile::Context;
-use crate::api::{FIELD_MANAGER, FINALIZER, ModelCacheEntry, ModelCacheEntryStatus, label};
+use crate::api::{
+    FIELD_MANAGER, FINALIZER, ModelCacheEntry, ModelCacheEntryStatus, ModelCacheExport, ModelCacheExportStatus,
+    ModelCacheImport, ModelCacheImportStatus, label,
+};
 use crate::controller::plan::{Action, Notice, Obstacle, Why, attempt};
 use crate::format::outcome::shorten;
 use crate::ident::Reason;
@@ -12,9 +15,9 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::Status;
+use kube::core::{NamespaceResourceScope, Status};
 use kube::runtime::events::{Event, EventType};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -23,26 +26,70 @@ use std::fmt::Debug;
 /// The longest note that the API server takes in an event, in bytes.
 const NOTE_MAX_BYTES: usize = 1000;
 
+/// An object that the operator works for.
+pub(super) trait Subject:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned
+{
+    /// The label by which what was made for it is known; the value is its uid.
+    const UID_LABEL: &'static str;
+    /// What is said of it.
+    type Status: Serialize;
+    /// What was said of it.
+    fn said(&self) -> Option<&Self::Status>;
+}
+
+impl Subject for ModelCacheEntry {
+    const UID_LABEL: &'static str = label::ENTRY_UID;
+    type Status = ModelCacheEntryStatus;
+    fn said(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+}
+
+impl Subject for ModelCacheExport {
+    const UID_LABEL: &'static str = label::EXPORT_UID;
+    type Status = ModelCacheExportStatus;
+    fn said(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+}
+
+impl Subject for ModelCacheImport {
+    const UID_LABEL: &'static str = label::IMPORT_UID;
+    type Status = ModelCacheImportStatus;
+    fn said(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+}
+
 /// Does one action; what the cluster does not allow now is an obstacle and not an error.
-pub(super) async fn act(
+pub(super) async fn act<K: Subject>(
     context: &Context,
-    entry: &ModelCacheEntry,
+    object: &K,
     action: &Action,
 ) -> Result<Option<Obstacle>, kube::Error> {
-    let namespace = entry.namespace().unwrap_or_default();
+    let namespace = object.namespace().unwrap_or_default();
     match action {
-        Action::AddFinalizer => set_finalizers(context, entry, &[FINALIZER]).await.map(|()| None),
-        Action::RemoveFinalizer => set_finalizers(context, entry, &[]).await.map(|()| None),
+        Action::AddFinalizer => set_finalizers(context, object, &[FINALIZER]).await.map(|()| None),
+        Action::RemoveFinalizer => set_finalizers(context, object, &[]).await.map(|()| None),
         Action::CreateClaim(claim) => {
-            create(&Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &namespace), claim.as_ref(), entry)
-                .await
+            create(
+                &Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &namespace),
+                claim.as_ref(),
+                object,
+            )
+            .await
         }
         Action::CreateConfigMap(map) => {
-            create(&Api::<ConfigMap>::namespaced(context.client.clone(), &namespace), map.as_ref(), entry).await
+            create(&Api::<ConfigMap>::namespaced(context.client.clone(), &namespace), map.as_ref(), object).await
         }
-        Action::CreateJob(job) => create_job(context, &namespace, job, entry).await,
+        Action::CreateEntry(entry) => {
+            create(&Api::<ModelCacheEntry>::namespaced(context.client.clone(), &namespace), entry.as_ref(), object)
+                .await
+        }
+        Action::CreateJob(job) => create_job(context, &namespace, job, object).await,
         Action::SetClaimOwned { name, uid, owned } => {
-            set_claim_owned(context, entry, name, uid, *owned).await.map(|()| None)
+            set_claim_owned(context, object, name, uid, *owned).await.map(|()| None)
         }
         Action::DeleteJob { name, uid } => {
             let api = Api::<Job>::namespaced(context.client.clone(), &namespace);
@@ -55,27 +102,29 @@ pub(super) async fn act(
 
 /// One writer at a time per (claim, subPath, repo). Only the leader creates Jobs, and it does so one at a time: the list and
 /// the creation cannot be parted by another creation.
-async fn create_job(
+async fn create_job<K: Subject>(
     context: &Context,
     namespace: &str,
     job: &Job,
-    entry: &ModelCacheEntry,
+    object: &K,
 ) -> Result<Option<Obstacle>, kube::Error> {
     let api = Api::<Job>::namespaced(context.client.clone(), namespace);
-    let writer = job.labels().get(label::WRITER).cloned().unwrap_or_default();
+    let Some(volume) = job.labels().get(label::VOLUME) else {
+        // It writes to no model's volume.
+        return create(&api, job, object).await;
+    };
     let _one_at_a_time = context.job_creation.lock().await;
-    let same_writer = ListParams::default().labels(&format!("{}={writer}", label::WRITER));
-    let others = api.list(&same_writer).await?;
-    let ours = entry.uid();
-    let busy = others
-        .items
-        .iter()
-        .find(|other| other.labels().get(label::ENTRY_UID) != ours.as_ref() && attempt::is_unfinished(other));
+    let same_volume = ListParams::default().labels(&format!("{}={volume}", label::VOLUME));
+    let others = api.list(&same_volume).await?;
+    let ours = object.uid();
+    let busy = others.items.iter().find(|other| {
+        same_repo(*other, job) && other.labels().get(label::ENTRY_UID) != ours.as_ref() && attempt::is_unfinished(other)
+    });
     if let Some(busy) = busy {
         return Ok(Some(Obstacle::Busy(format!("Job {}", busy.name_any()))));
     }
     // A Job that was deleted is gone before its Pod is.
-    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace).list(&same_writer).await?;
+    let pods = Api::<Pod>::namespaced(context.client.clone(), namespace).list(&same_volume).await?;
     // The Job may be there already: then its own Pods are no hindrance. A deleted one of the same name is another Job.
     let there = others
         .items
@@ -83,15 +132,23 @@ async fn create_job(
         .find(|other| other.metadata.name == job.metadata.name && other.meta().deletion_timestamp.is_none());
     let uid = there.and_then(ResourceExt::uid);
     let is_its = |pod: &Pod| pod.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref());
-    if let Some(pod) = pods.items.iter().find(|pod| attempt::may_write(pod) && !is_its(pod)) {
+    let hindrance = |pod: &&Pod| same_repo(*pod, job) && attempt::may_write(pod) && !is_its(pod);
+    if let Some(pod) = pods.items.iter().find(hindrance) {
         return Ok(Some(Obstacle::Busy(format!("Pod {}", pod.name_any()))));
     }
-    create(&api, job, entry).await
+    create(&api, job, object).await
 }
 
-async fn create<K>(api: &Api<K>, object: &K, entry: &ModelCacheEntry) -> Result<Option<Obstacle>, kube::Error>
+/// Whether two that write to one volume may write to one repo of it.
+fn same_repo(one: &impl ResourceExt, other: &impl ResourceExt) -> bool {
+    let (one, other) = (one.labels().get(label::WRITER), other.labels().get(label::WRITER));
+    one == other || [one, other].into_iter().flatten().any(|writer| writer == label::ANY_REPO)
+}
+
+async fn create<K, O>(api: &Api<K>, object: &K, owner: &O) -> Result<Option<Obstacle>, kube::Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    O: Subject,
 {
     let name = object.meta().name.clone().unwrap_or_default();
     let how = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
@@ -99,15 +156,32 @@ where
         Ok(_) => Ok(None),
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
             let existing = api.get_opt(&name).await?;
-            let ours = existing.is_none_or(|existing| existing.labels().get(label::ENTRY_UID) == entry.uid().as_ref());
+            let ours = existing.is_none_or(|existing| existing.labels().get(O::UID_LABEL) == owner.uid().as_ref());
             Ok((!ours).then(|| {
-                let kind = K::kind(&());
-                Obstacle::Denied(Why::new(Reason::Conflict, format!("{kind} {name:?} exists and was not made for this entry: remove it, or give the entry another name")))
+                let (kind, whose) = (K::kind(&()), O::kind(&()));
+                let message = format!(
+                    "{kind} {name:?} exists and was not made for this object: remove it, or give the {whose} another name"
+                );
+                Obstacle::Denied(Why::new(Reason::Conflict, message))
             }))
         }
         Err(kube::Error::Api(status)) if is_refusal(&status) => {
             Ok(Some(Obstacle::Denied(refusal(&K::kind(&()), &name, &status))))
         }
+        Err(error) => Err(error),
+    }
+}
+
+/// Creates an object that is to be there; false where one of its name is there already, whatever it says.
+pub(super) async fn create_absent<K>(client: &Client, object: &K) -> Result<bool, kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let how = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match api.create(&how, object).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -139,6 +213,8 @@ fn refusal(kind: &str, name: &str, status: &Status) -> Why {
         _ if is_denial(status) => Reason::PolicyDenied,
         ("Forbidden", _) => Reason::QuotaExceeded,
         (_, "PersistentVolumeClaim") => Reason::PVCPending,
+        // All that differs between an import's entries is the archive's name.
+        (_, "ModelCacheEntry") => Reason::UnsafePath,
         _ => Reason::Unschedulable,
     };
     Why::new(reason, format!("{kind} {name:?} is refused by the API server: {}", status.message))
@@ -157,55 +233,54 @@ pub(super) fn is_about_an_end(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.reason == "Forbidden" && status.message.contains("being terminated"))
 }
 
-async fn set_finalizers(context: &Context, entry: &ModelCacheEntry, finalizers: &[&str]) -> Result<(), kube::Error> {
-    let api = Api::<ModelCacheEntry>::namespaced(context.client.clone(), &entry.namespace().unwrap_or_default());
-    // The uid keeps an apply from creating an entry that is gone.
+async fn set_finalizers<K: Subject>(context: &Context, object: &K, finalizers: &[&str]) -> Result<(), kube::Error> {
+    // The uid keeps an apply from creating an object that is gone.
     let patch = json!({
-        "apiVersion": ModelCacheEntry::api_version(&()),
-        "kind": ModelCacheEntry::kind(&()),
-        "metadata": { "name": entry.name_any(), "uid": entry.uid(), "finalizers": finalizers },
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": object.name_any(), "uid": object.uid(), "finalizers": finalizers },
     });
     let how = PatchParams::apply(&format!("{FIELD_MANAGER}-finalizer")).force();
-    gone_is_fine(api.patch(&entry.name_any(), &how, &Patch::Apply(patch)).await.map(|_| ()))
+    gone_is_fine(api_of(context, object).patch(&object.name_any(), &how, &Patch::Apply(patch)).await.map(|_| ()))
 }
 
-async fn set_claim_owned(
+fn api_of<K: Subject>(context: &Context, object: &K) -> Api<K> {
+    Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default())
+}
+
+async fn set_claim_owned<K: Subject>(
     context: &Context,
-    entry: &ModelCacheEntry,
+    object: &K,
     name: &str,
     uid: &str,
     owned: bool,
 ) -> Result<(), kube::Error> {
-    let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &entry.namespace().unwrap_or_default());
-    let owners: Vec<_> = entry.controller_owner_ref(&()).into_iter().filter(|_| owned).collect();
+    let namespace = object.namespace().unwrap_or_default();
+    let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &namespace);
+    let owners: Vec<_> = object.controller_owner_ref(&()).into_iter().filter(|_| owned).collect();
     let patch = json!({ "metadata": { "uid": uid, "ownerReferences": owners } });
     gone_is_fine(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ()))
 }
 
 /// Writes the status, when it differs from the one that was observed; true when it was written.
-pub(super) async fn status(
-    context: &Context,
-    entry: &ModelCacheEntry,
-    status: &ModelCacheEntryStatus,
-) -> Result<bool, kube::Error> {
+pub(super) async fn status<K: Subject>(context: &Context, object: &K, status: &K::Status) -> Result<bool, kube::Error> {
     let new = json!(status);
-    if entry.status.as_ref().is_some_and(|old| json!(old) == new) {
+    if object.said().is_some_and(|old| json!(old) == new) {
         return Ok(false);
     }
-    let api = Api::<ModelCacheEntry>::namespaced(context.client.clone(), &entry.namespace().unwrap_or_default());
     let patch = json!({
-        "apiVersion": ModelCacheEntry::api_version(&()),
-        "kind": ModelCacheEntry::kind(&()),
-        "metadata": { "name": entry.name_any(), "uid": entry.uid() },
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": object.name_any(), "uid": object.uid() },
         "status": new,
     });
     let how = PatchParams::apply(FIELD_MANAGER).force();
-    let written = api.patch_status(&entry.name_any(), &how, &Patch::Apply(patch)).await.map(|_| ());
-    gone_is_fine(written).map(|()| true)
+    let written = api_of(context, object).patch_status(&object.name_any(), &how, &Patch::Apply(patch)).await;
+    gone_is_fine(written.map(|_| ())).map(|()| true)
 }
 
 /// Tells people; an event that cannot be written is logged and lost.
-pub(super) async fn notice(context: &Context, entry: &ModelCacheEntry, notice: &Notice) {
+pub(super) async fn notice<K: Subject>(context: &Context, object: &K, notice: &Notice) {
     let event = Event {
         type_: if notice.warning { EventType::Warning } else { EventType::Normal },
         reason: notice.reason.clone(),
@@ -213,7 +288,7 @@ pub(super) async fn notice(context: &Context, entry: &ModelCacheEntry, notice: &
         action: "Reconcile".to_owned(),
         secondary: None,
     };
-    match context.recorder.publish(&event, &entry.object_ref(&())).await {
+    match context.recorder.publish(&event, &object.object_ref(&())).await {
         Ok(()) => {}
         Err(error) if is_about_an_end(&error) => {}
         Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "an event was not written"),

@@ -19,7 +19,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// What a file turned out to be.
 #[derive(Debug, Clone)]
-pub(super) enum Found {
+pub(in crate::engine) enum Found {
     /// It was read to its end.
     Hashed { sha256: Sha256, bytes: u64 },
     /// It is not there.
@@ -49,7 +49,11 @@ impl Found {
 }
 
 /// Hashes files below a folder, given with their sizes. One file is one core's work.
-pub(super) fn read_all(root: &Dir, files: BTreeMap<PathBuf, u64>, progress: &Progress) -> BTreeMap<PathBuf, Found> {
+pub(in crate::engine) fn read_all(
+    root: &Dir,
+    files: BTreeMap<PathBuf, u64>,
+    progress: &Progress,
+) -> BTreeMap<PathBuf, Found> {
     let mut files: Vec<(PathBuf, u64)> = files.into_iter().collect();
     // The largest first: a large one that is begun last would be waited for alone.
     files.sort_by_key(|(_, size)| std::cmp::Reverse(*size));

@@ -201,11 +201,18 @@ impl Dir {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return fail("remove", &path, errno),
         }
+        let mut file = self.create(name)?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| VolumeError::new("write", &path, error))
+    }
+
+    /// Makes a file that is not there yet, in this folder itself.
+    pub fn create(&self, name: &OsStr) -> Result<File> {
+        let path = self.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name, flags, FILE_MODE).or_else(|errno| fail("create", &path, errno))?;
-        let mut file = File::from(fd);
+        let file = File::from(fd);
         rustix::fs::fchmod(&file, FILE_MODE).or_else(|errno| fail("set the mode of", &path, errno))?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| VolumeError::new("write", &path, error))
+        Ok(file)
     }
 
     /// Makes a link in this folder itself; false where the file system has none.

@@ -3,12 +3,14 @@
 //! Everything goes through [`Dir`], which never follows a link below the cache's root: what somebody planted on a shared
 //! volume is at worst an error. What fails is sorted in one function, in `fault`. Nothing here knows the Hub.
 
+mod archive;
 mod dir;
 mod fault;
 mod part;
 mod probe;
 mod staging;
 
+pub use archive::{ArchiveFile, Standing};
 pub use dir::{Dir, Kind};
 pub use fault::VolumeError;
 pub use part::Part;
@@ -37,6 +39,16 @@ pub struct Volume {
 /// A name that no other worker has: in their Pods all of them are process 1.
 fn unique() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
+/// A file without a name, for what must be kept while something is only looked at.
+pub fn scratch() -> Result<Part, VolumeError> {
+    let folder = std::env::temp_dir();
+    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    match rustix::fs::open(&folder, flags, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR) {
+        Ok(fd) => Ok(Part::new(fd.into(), folder)),
+        Err(errno) => Err(VolumeError::new("make a temporary file in", &folder, errno.into())),
+    }
 }
 
 impl Volume {

@@ -64,6 +64,17 @@ impl Part {
         size.saturating_sub(taken)
     }
 
+    /// Copies a whole file into this one, in the kernel where that can, and makes it durable.
+    pub(super) fn fill(&self, from: &mut File) -> Result<(), VolumeError> {
+        self.wrap("write", io::copy(from, &mut &self.file).map(|_| ()))?;
+        self.sync()
+    }
+
+    /// A handle of its own for reading from the beginning on.
+    pub fn reader(&self) -> Result<File, VolumeError> {
+        self.wrap("open", self.file.try_clone())
+    }
+
     /// Writes bytes at a place.
     pub fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), VolumeError> {
         self.wrap("write", self.file.write_all_at(bytes, at))
@@ -91,5 +102,27 @@ impl Part {
     /// Returns when what was written, and all that is known of the file, is on the disk.
     pub fn sync(&self) -> Result<(), VolumeError> {
         self.wrap("sync", self.file.sync_all())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_files_have_their_room_at_once_where_the_file_system_can_do_that() {
+        const SIZE: u64 = 8 * 1024 * 1024;
+        let part = |size| {
+            let part = Part::new(tempfile::tempfile().unwrap(), PathBuf::from("part"));
+            part.reserve(size).unwrap();
+            assert_eq!(part.file.metadata().unwrap().len(), size);
+            part
+        };
+        let probe = tempfile::tempfile().unwrap();
+        let can = rustix::fs::fallocate(&probe, FallocateFlags::empty(), 0, SIZE).is_ok();
+        let large = part(SIZE);
+        assert_eq!(large.room(SIZE) == 0, can && !large.is_in_memory());
+        // Small ones take it as they are written.
+        assert_eq!(part(PREALLOCATED_MIN_BYTES - 1).room(4096), 4096);
     }
 }

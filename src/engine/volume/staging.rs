@@ -31,6 +31,11 @@ impl Staging {
         Ok(Self { dir: volume.root().make_dir(&path)?, path })
     }
 
+    /// Makes an empty staging whose id begins with `prefix`, and removes all others of that prefix.
+    pub fn create(volume: &Volume, prefix: &str) -> Result<Self, VolumeError> {
+        Self::open(volume, &format!("{prefix}{}", super::unique()), prefix)
+    }
+
     /// A path in the staging, relative to the cache's root.
     pub fn path(&self, below: &str) -> PathBuf {
         self.path.join(below)
@@ -48,9 +53,26 @@ impl Staging {
 
     /// Opens one file for writing, at its final size; gives how much room it still takes from the disk.
     pub fn open_part(&self, path: &RelPath, size: u64) -> Result<(Part, u64), VolumeError> {
-        let below = below(path);
-        let (file, found) = self.dir.open_part(&below)?;
-        let part = Part::new(file, self.dir.shown(&below));
+        self.open_below(&below(path), size)
+    }
+
+    /// Opens a file that is none of the model's for writing, at its final size.
+    pub fn open_spare(&self, name: &str, size: u64) -> Result<Part, VolumeError> {
+        self.open_below(Path::new(name), size).map(|(part, _)| part)
+    }
+
+    /// Copies a file of the staging, its path relative to the cache's root, to a file of the model. Durable when it returns.
+    pub fn copy(&self, volume: &Volume, from: &Path, to: &RelPath) -> Result<(), VolumeError> {
+        let shown = volume.root().shown(from);
+        let opened = volume.root().open_file(from)?;
+        let missing = || VolumeError::new("read", &shown, std::io::ErrorKind::NotFound.into());
+        let (mut source, _) = opened.ok_or_else(missing)?;
+        self.open_part(to, 0)?.0.fill(&mut source)
+    }
+
+    fn open_below(&self, below: &Path, size: u64) -> Result<(Part, u64), VolumeError> {
+        let (file, found) = self.dir.open_part(below)?;
+        let part = Part::new(file, self.dir.shown(below));
         if found != size {
             part.reserve(size)?;
         }
@@ -96,7 +118,13 @@ pub fn remove_stagings(volume: &Volume, prefix: &str, except: Option<&str>) -> R
     for name in stagings.list()? {
         let is_ours = name.to_str().is_some_and(|name| name.starts_with(prefix) && Some(name) != except);
         if is_ours {
-            stagings.remove_all(Path::new(&name))?;
+            // First it changes its name as a whole: whoever still works in it then finds nothing, and not a part.
+            let gone = Path::new(&name).with_extension("gone");
+            if gone != Path::new(&name) {
+                stagings.remove_all(&gone)?;
+                stagings.rename(Path::new(&name), &gone)?;
+            }
+            stagings.remove_all(&gone)?;
         }
     }
     Ok(())

@@ -66,9 +66,14 @@ fn unknown_fields_are_kept() {
 
 #[test]
 fn other_versions_are_refused_by_type() {
-    for version in ["1", "0.0", "\"0\"", "-1"] {
+    for (version, reason) in [
+        ("1", Reason::UnsupportedVersion),
+        ("-1", Reason::UnsupportedVersion),
+        ("0.0", Reason::ArchiveInvalid),
+        ("\"0\"", Reason::ArchiveInvalid),
+    ] {
         let text = format!(r#"{{"version":{version},"url":"u","modelDefinition":{{"key":"hf@a/b"}}}}"#);
-        assert_eq!(ModelMetadata::parse(&text).unwrap_err().reason(), Reason::UnsupportedVersion, "{version}");
+        assert_eq!(ModelMetadata::parse(&text).unwrap_err().reason(), reason, "{version}");
     }
 }
 

@@ -195,6 +195,24 @@ impl Stage {
         self.until_gone::<ModelCacheEntry>(name).await;
     }
 
+    /// Runs a script in a Pod that mounts the claim `models` for reading, and gives what it said.
+    pub async fn read(&self, mounts: Value, script: &str) -> String {
+        let pod = json!({"metadata": {"name": "reader"}, "spec": {
+            "restartPolicy": "Never",
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": true}}],
+            "containers": [{"name": "reader", "image": lab::shell_image(), "command": ["sh", "-c", format!("({script}) 2>&1")],
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+                "volumeMounts": mounts}]}});
+        self.create::<Pod>(pod).await;
+        let phase = |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+        let is_over = |pod: &Pod| matches!(phase(pod).as_str(), "Succeeded" | "Failed");
+        let ended = self.until_is("reader", "ended", is_over).await;
+        let said = self.kubectl(&["logs", "reader"]);
+        assert_eq!(phase(&ended), "Succeeded", "{said}");
+        said
+    }
+
     pub fn kubectl(&self, args: &[&str]) -> String {
         let mut all = vec!["-n", &self.namespace];
         all.extend(args);

@@ -24,7 +24,7 @@ fn files_in_a_shared_claim_are_removed_by_a_job() {
     assert_eq!((kinds(&plan), plan.status.phase), (vec!["CreateJob"], Some(Phase::Deleting)));
     let (plan, world) = round(world.running());
     assert_eq!(kinds(&plan), [""; 0]);
-    let done = crate::format::outcome::Done { path: None, commit: None, manifest: None, bytes_fetched: 0 };
+    let done = crate::format::outcome::Done::default();
     let (plan, _) = round(world.says(crate::format::outcome::Say::Done(done)).ended(0));
     assert_eq!(kinds(&plan), ["RemoveFinalizer"]);
 }
@@ -68,7 +68,7 @@ fn a_removal_that_cannot_start_follows_a_change_of_the_spec() {
 #[test]
 fn nothing_is_asked_of_a_claim_or_namespace_that_is_gone() {
     let mut world = ready().deleted();
-    world.claim = None;
+    world.scene.claim = None;
     assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
     let mut world = ready().deleted();
     world.namespace_terminating = true;

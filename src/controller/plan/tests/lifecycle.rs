@@ -193,7 +193,7 @@ fn a_claim_that_somebody_removed_is_filled_anew() {
     let (_, world) = round(own_claim());
     let (_, world) = round(world.succeeded());
     let (_, mut world) = round(world.forgotten());
-    world.claim = None;
+    world.scene.claim = None;
     let plan = decide(&world);
     assert_eq!(kinds(&plan), ["CreateClaim", "CreateJob"]);
     assert_eq!((plan.status.phase, plan.status.metadata), (Some(Phase::Provisioning), None));
@@ -202,7 +202,7 @@ fn a_claim_that_somebody_removed_is_filled_anew() {
 #[test]
 fn a_foreign_claim_of_the_same_name_is_a_conflict() {
     let mut world = own_claim();
-    world.claim = Some(claim("bert", "Bound"));
+    world.scene.claim = Some(claim("bert", "Bound"));
     let plan = decide(&world);
     assert_eq!((ready_reason(&plan), kinds(&plan).len()), ("Conflict", 0));
 }

@@ -1,6 +1,9 @@
 //! What is decided, told as stories: a world, a plan, the world after it.
 
+mod archive;
 mod deletion;
+mod export;
+mod import;
 mod lifecycle;
 mod trouble;
 
@@ -15,16 +18,21 @@ fn round(observed: Observed) -> (Plan, Observed) {
 }
 
 fn kinds(plan: &Plan) -> Vec<&'static str> {
+    kinds_of(&plan.actions)
+}
+
+fn kinds_of(actions: &[Action]) -> Vec<&'static str> {
     let kind = |action: &Action| match action {
         Action::AddFinalizer => "AddFinalizer",
         Action::RemoveFinalizer => "RemoveFinalizer",
         Action::CreateClaim(_) => "CreateClaim",
         Action::SetClaimOwned { .. } => "SetClaimOwned",
         Action::CreateConfigMap(_) => "CreateConfigMap",
+        Action::CreateEntry(_) => "CreateEntry",
         Action::CreateJob(_) => "CreateJob",
         Action::DeleteJob { .. } => "DeleteJob",
     };
-    plan.actions.iter().map(kind).collect()
+    actions.iter().map(kind).collect()
 }
 
 fn ready_reason(plan: &Plan) -> &str {

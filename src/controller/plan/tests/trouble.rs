@@ -10,7 +10,7 @@ fn at_work() -> Observed {
 }
 
 fn warned(mut world: Observed, kind: &str, message: &str) -> Observed {
-    world.warnings = vec![Warning { kind: kind.into(), reason: "Any".into(), message: message.into() }];
+    world.scene.warnings = vec![Warning { kind: kind.into(), reason: "Any".into(), message: message.into() }];
     world
 }
 
@@ -35,29 +35,29 @@ fn assert_waits(world: &Observed, reason: Reason, text: &str) {
 #[test]
 fn a_claim_that_does_not_exist() {
     let mut world = shared_claim();
-    world.claim = None;
+    world.scene.claim = None;
     assert_waits(&world, Reason::PVCPending, "claim \"shared\" does not exist");
 }
 
 #[test]
 fn a_claim_that_goes_away() {
     let mut world = shared_claim();
-    world.claim.as_mut().unwrap().metadata.deletion_timestamp = world.entry.metadata.creation_timestamp.clone();
+    world.scene.claim.as_mut().unwrap().metadata.deletion_timestamp = world.entry.metadata.creation_timestamp.clone();
     assert_waits(&world, Reason::PVCPending, "is being deleted");
 }
 
 #[test]
 fn a_claim_that_lost_its_volume() {
     let mut world = shared_claim();
-    world.claim = Some(claim("shared", "Lost"));
+    world.scene.claim = Some(claim("shared", "Lost"));
     assert_waits(&world, Reason::PVCPending, "lost its volume");
 }
 
 #[test]
 fn a_missing_storage_class() {
     let mut world = at_work().with_pod(&unschedulable());
-    world.claim = Some(claim("bert", "Pending"));
-    world.storage_class_missing = true;
+    world.scene.claim = Some(claim("bert", "Pending"));
+    world.scene.storage_class_missing = true;
     assert_waits(&world, Reason::StorageClassNotFound, "\"fast\", which does not exist");
 }
 
@@ -65,7 +65,7 @@ fn a_missing_storage_class() {
 fn a_claim_that_never_binds_says_what_the_cluster_says() {
     let mut world =
         warned(at_work().with_pod(&unschedulable()), "PersistentVolumeClaim", "no persistent volumes available");
-    world.claim = Some(claim("bert", "Pending"));
+    world.scene.claim = Some(claim("bert", "Pending"));
     assert_waits(&world, Reason::PVCPending, "no persistent volumes available");
 }
 
@@ -185,7 +185,7 @@ fn a_worker_that_was_told_to_stop_does_not_know_why_but_the_cluster_does() {
     let mut evicted = stopped().job_condition("Failed", "BackoffLimitExceeded");
     let condition =
         json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "drained"});
-    let status = evicted.pods[0].status.as_mut().unwrap();
+    let status = evicted.scene.pods[0].status.as_mut().unwrap();
     status.conditions = Some(vec![serde_json::from_value(condition).unwrap()]);
     assert_fails(evicted, Reason::Evicted, Phase::Retrying, "drained");
     assert_fails(stopped(), Reason::Interrupted, Phase::Retrying, "about Interrupted");

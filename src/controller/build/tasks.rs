@@ -1,0 +1,258 @@
+//! The tasks of an entry's Jobs, and what their workers find mounted.
+
+use super::Owner;
+use super::claim::{CA_KEY, ca_config_map_name};
+use super::job::{Attempt, Mount, VOLUME_PATH};
+use crate::api::annotation;
+use crate::api::connection::{CaBundleKind, ProxySpec};
+use crate::controller::config::Config;
+use crate::controller::plan::export::WantedExport;
+use crate::controller::plan::import::{Folder, ObservedImport};
+use crate::controller::plan::{ArchiveSpot, CaSource, HubView, Observed, Origin, Wanted, known_model};
+use crate::format::task::{
+    ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile, ProxyChoice,
+    Task, Work,
+};
+use crate::ident::ByteRate;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, KeyToPath, SecretVolumeSource, Volume};
+
+const TOKEN_DIR: &str = "/hub-token";
+const TOKEN_FILE: &str = "token";
+const CA_DIR: &str = "/hub-ca";
+const CA_FILE: &str = "ca.crt";
+/// Where the worker finds the claim of an archive.
+const ARCHIVE_PATH: &str = "/archive";
+const ARCHIVE_AUTH_DIR: &str = "/archive-auth";
+
+/// The Job of the next attempt to fill the volume.
+pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
+    let owner = Owner::of(observed);
+    let mut mounts = vec![Mount::claim("volume", &wanted.claim_name, VOLUME_PATH, false)];
+    let work = match &wanted.origin {
+        Origin::Hub { model, files } => {
+            mounts.extend(token_mount(&wanted.hub));
+            mounts.extend(ca_mount(&owner, &wanted.hub));
+            Work::Download(Download {
+                model: model.clone(),
+                hub: HubAccess {
+                    endpoint: wanted.hub.endpoint.clone(),
+                    token: wanted.hub.token.as_ref().map(|secret| MountedFile {
+                        path: format!("{TOKEN_DIR}/{TOKEN_FILE}").into(),
+                        origin: format!("Secret {:?}, key {:?}", secret.name, secret.key),
+                    }),
+                    ca_bundle: ca_file(&wanted.hub),
+                    proxy: proxy(wanted.hub.proxy.as_ref()),
+                    limit_bytes_per_second: wanted.hub.limit.map(ByteRate::bytes_per_second),
+                },
+                files: files.clone(),
+                requested_by: wanted.requested_by.clone(),
+            })
+        }
+        Origin::Archive { place, sha256, expected } => {
+            let spot = ArchiveMount { place, claim_of_model: &wanted.claim_name, hub: &wanted.hub, read_only: true };
+            mounts.extend(spot.mounts(&owner));
+            Work::Import(Import {
+                archive: spot.place(),
+                sha256: *sha256,
+                expected: expected
+                    .as_ref()
+                    .map(|model| Expected { repo: model.repo.clone(), revision: model.revision.clone() }),
+                verify_against: None,
+            })
+        }
+    };
+    let task =
+        Task { nonce: observed.nonce.clone(), volume: VOLUME_PATH.into(), sub_path: wanted.sub_path.clone(), work };
+    let attempt = Attempt {
+        owner: &owner,
+        config: &observed.config,
+        task: &task,
+        writes_to: Some(&wanted.claim_name),
+        settings: &wanted.job,
+        mounts,
+    };
+    let mut job = attempt.job();
+    let annotations = job.metadata.annotations.get_or_insert_default();
+    annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
+    job
+}
+
+/// The Job that removes the entry's files from a shared claim. It needs no Hub, so it cannot fail for one.
+pub fn delete_job(observed: &Observed) -> Option<Job> {
+    let spec = &observed.entry.spec;
+    let storage = spec.storage.as_ref()?;
+    let claim_name = storage.claim_name.as_deref()?;
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: VOLUME_PATH.into(),
+        sub_path: storage.sub_path.as_deref().and_then(|path| path.parse().ok()),
+        work: Work::Delete(Delete { model: known_model(&observed.entry)? }),
+    };
+    let settings = spec.job.clone().unwrap_or_else(|| observed.config.job.clone());
+    let attempt = Attempt {
+        owner: &Owner::of(observed),
+        config: &observed.config,
+        task: &task,
+        writes_to: Some(claim_name),
+        settings: &settings,
+        mounts: vec![Mount::claim("volume", claim_name, VOLUME_PATH, false)],
+    };
+    Some(attempt.job())
+}
+
+/// The Job of the next attempt to write an archive. The model's volume is mounted for reading, unless the archive goes there.
+pub fn export_job(owner: &Owner, config: &Config, wanted: &WantedExport, nonce: &str) -> Job {
+    let claim_of_model = &wanted.claim_name;
+    let spot = ArchiveMount { place: &wanted.destination, claim_of_model, hub: &wanted.hub, read_only: false };
+    let same_claim = matches!(&wanted.destination, ArchiveSpot::Claim { name, .. } if name == claim_of_model);
+    let mut mounts = vec![Mount::claim("volume", claim_of_model, VOLUME_PATH, !same_claim)];
+    mounts.extend(spot.mounts(owner));
+    let task = Task {
+        nonce: nonce.to_owned(),
+        volume: VOLUME_PATH.into(),
+        sub_path: wanted.sub_path.clone(),
+        work: Work::Export(Export {
+            model: wanted.model.clone(),
+            format: wanted.format,
+            archive: spot.place(),
+            usage: wanted.usage.clone(),
+            seed_strict: false,
+        }),
+    };
+    let attempt = Attempt { owner, config, task: &task, writes_to: None, settings: &wanted.job, mounts };
+    let mut job = attempt.job();
+    let annotations = job.metadata.annotations.get_or_insert_default();
+    annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
+    job
+}
+
+/// The Job that tells which archives a folder holds.
+pub fn list_job(observed: &ObservedImport, folder: &Folder) -> Job {
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: ARCHIVE_PATH.into(),
+        sub_path: None,
+        work: Work::List(List { folder: folder.path.clone(), origin: folder.shown() }),
+    };
+    let attempt = Attempt {
+        owner: &Owner::of_import(observed),
+        config: &observed.config,
+        task: &task,
+        writes_to: None,
+        settings: &observed.job_settings(),
+        mounts: vec![Mount::claim("archive", &folder.claim, ARCHIVE_PATH, true)],
+    };
+    attempt.job()
+}
+
+/// How a worker reaches an archive.
+pub(super) struct ArchiveMount<'a> {
+    pub(super) place: &'a ArchiveSpot,
+    /// The claim that is mounted for the model: a Pod cannot mount one claim twice.
+    pub(super) claim_of_model: &'a str,
+    pub(super) hub: &'a HubView,
+    pub(super) read_only: bool,
+}
+
+impl ArchiveMount<'_> {
+    pub(super) fn mounts(&self, owner: &Owner) -> Vec<Mount> {
+        match self.place {
+            ArchiveSpot::Claim { name, .. } if name == self.claim_of_model => Vec::new(),
+            ArchiveSpot::Claim { name, .. } => vec![Mount::claim("archive", name, ARCHIVE_PATH, self.read_only)],
+            ArchiveSpot::Url { auth, .. } => {
+                let login = auth.as_ref().map(|name| Mount {
+                    volume: Volume {
+                        name: "archive-auth".into(),
+                        secret: Some(SecretVolumeSource {
+                            secret_name: Some(name.clone()),
+                            optional: Some(true),
+                            default_mode: Some(0o440),
+                            items: None,
+                        }),
+                        ..Volume::default()
+                    },
+                    path: ARCHIVE_AUTH_DIR,
+                    read_only: true,
+                });
+                login.into_iter().chain(ca_mount(owner, self.hub)).collect()
+            }
+        }
+    }
+
+    pub(super) fn place(&self) -> ArchivePlace {
+        match self.place {
+            ArchiveSpot::Claim { name, path } => {
+                let root = if name == self.claim_of_model { VOLUME_PATH } else { ARCHIVE_PATH };
+                ArchivePlace::File(MountedFile { path: format!("{root}/{path}").into(), origin: self.place.shown() })
+            }
+            ArchiveSpot::Url { url, auth } => ArchivePlace::Url(ArchiveUrl {
+                url: url.clone(),
+                auth: auth
+                    .as_ref()
+                    .map(|name| MountedFile { path: ARCHIVE_AUTH_DIR.into(), origin: format!("Secret {name:?}") }),
+                ca_bundle: ca_file(self.hub),
+                proxy: proxy(self.hub.proxy.as_ref()),
+            }),
+        }
+    }
+}
+
+fn proxy(spec: Option<&ProxySpec>) -> ProxyChoice {
+    let ProxySpec { http, https, no_proxy } = spec.cloned().unwrap_or_default();
+    ProxyChoice { http, https, no_proxy }
+}
+
+fn ca_file(hub: &HubView) -> Option<MountedFile> {
+    hub.ca.as_ref().map(|source| MountedFile {
+        path: format!("{CA_DIR}/{CA_FILE}").into(),
+        origin: match source {
+            CaSource::Object(object) => format!("{} {:?}, key {:?}", object.kind.as_str(), object.name, object.key),
+            CaSource::Operator(_) => "the operator's CA bundle".to_owned(),
+        },
+    })
+}
+
+// Token and CA are optional mounts: where one is missing the Pod still starts, and the worker says which. Waiting for the
+// kubelet's own word would take minutes, and the operator would need to read Secrets.
+
+fn token_mount(hub: &HubView) -> Option<Mount> {
+    let token = hub.token.as_ref()?;
+    let volume = Volume {
+        name: "hub-token".into(),
+        secret: Some(secret(&token.name, &token.key, TOKEN_FILE)),
+        ..Volume::default()
+    };
+    Some(Mount { volume, path: TOKEN_DIR, read_only: true })
+}
+
+fn ca_mount(owner: &Owner, hub: &HubView) -> Option<Mount> {
+    let config_map = |name: String, key: &str| ConfigMapVolumeSource {
+        name,
+        items: Some(item(key, CA_FILE)),
+        optional: Some(true),
+        default_mode: None,
+    };
+    let mut volume = Volume { name: "hub-ca".into(), ..Volume::default() };
+    match hub.ca.as_ref()? {
+        CaSource::Object(object) if object.kind == CaBundleKind::Secret => {
+            volume.secret = Some(secret(&object.name, &object.key, CA_FILE));
+        }
+        CaSource::Object(object) => volume.config_map = Some(config_map(object.name.clone(), &object.key)),
+        CaSource::Operator(pem) => volume.config_map = Some(config_map(ca_config_map_name(owner, pem), CA_KEY)),
+    }
+    Some(Mount { volume, path: CA_DIR, read_only: true })
+}
+
+fn secret(name: &str, key: &str, path: &str) -> SecretVolumeSource {
+    SecretVolumeSource {
+        secret_name: Some(name.to_owned()),
+        items: Some(item(key, path)),
+        optional: Some(true),
+        default_mode: Some(0o440),
+    }
+}
+
+fn item(key: &str, path: &str) -> Vec<KeyToPath> {
+    vec![KeyToPath { key: key.to_owned(), path: path.to_owned(), mode: None }]
+}

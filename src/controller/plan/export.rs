@@ -1,0 +1,376 @@
+//! The decision for an export: one entry, written into one archive, once.
+
+use super::attempt::{Standing, standing};
+use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job};
+use super::observed::{ConnectionSight, Scene};
+use super::record::{self, Says, signed};
+use super::status::{Obstacle, claim_trouble, human_bytes};
+use super::wanted::{ArchiveSpot, CaSource, HubView, hub_view, known_model, merge, wanted_claim};
+use super::{Action, Notice, Plan, Why, backoff};
+use crate::api::export::{ArchiveStatus, ExportDisplay, ExportFormat, ExportPhase};
+use crate::api::job::JobSettings;
+use crate::api::status::AttemptsStatus;
+use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheExportStatus, Phase, annotation, condition};
+use crate::controller::build::{self, Owner};
+use crate::controller::config::Config;
+use crate::format::outcome::{Done, Failed};
+use crate::format::task::{ArchiveFormat, Usage};
+use crate::ident::{ModelRef, Reason, Recovery, RelPath};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use std::time::Duration;
+
+/// Everything that one decision is made from.
+#[derive(Debug, Clone)]
+pub struct ObservedExport {
+    /// The export.
+    pub export: ModelCacheExport,
+    /// The entry that it names, if it exists.
+    pub entry: Option<ModelCacheEntry>,
+    /// The operator's configuration.
+    pub config: Config,
+    /// The connection named `default` in the namespace.
+    pub connection: ConnectionSight,
+    /// What was seen of the entry's claim and the export's Jobs.
+    pub scene: Scene,
+    /// The time.
+    pub now: Timestamp,
+    /// A fresh random word for the next task.
+    pub nonce: String,
+}
+
+/// What an export asks for, with every name parsed.
+#[derive(Debug, Clone)]
+pub struct WantedExport {
+    /// The model.
+    pub model: ModelRef,
+    /// The claim of its volume.
+    pub claim_name: String,
+    /// The cache's root below the claim's root.
+    pub sub_path: Option<RelPath>,
+    /// Which kind of archive.
+    pub format: ArchiveFormat,
+    /// Where it goes.
+    pub destination: ArchiveSpot,
+    /// The latest use of the model.
+    pub usage: Option<Usage>,
+    /// How to reach what is not in the cluster.
+    pub hub: HubView,
+    /// Settings of the worker's Job.
+    pub job: JobSettings,
+}
+
+impl ObservedExport {
+    /// The Job whose end is recorded in the status already.
+    pub fn recorded_job(&self) -> Option<&str> {
+        self.attempts()?.last_job.as_deref()
+    }
+
+    fn attempts(&self) -> Option<&AttemptsStatus> {
+        self.export.status.as_ref()?.attempts.as_ref()
+    }
+
+    fn phase(&self) -> Option<ExportPhase> {
+        self.export.status.as_ref()?.phase
+    }
+
+    /// The newest value of the retry annotation, when it was not acted on yet.
+    fn asked_to_retry(&self) -> Option<&str> {
+        let asked = self.export.metadata.annotations.as_ref()?.get(annotation::RETRY)?.as_str();
+        let acted = self.attempts().and_then(|attempts| attempts.last_retry.as_deref());
+        (acted != Some(asked)).then_some(asked)
+    }
+}
+
+/// Where an export's archive goes.
+pub fn destination(export: &ModelCacheExport) -> Result<ArchiveSpot, Why> {
+    let destination = &export.spec.destination;
+    match (&destination.url, &destination.claim_name, &destination.path) {
+        (Some(url), None, None) => Ok(ArchiveSpot::Url {
+            url: url.clone(),
+            auth: destination.auth_secret_ref.as_ref().map(|secret| secret.name.clone()),
+        }),
+        (None, Some(name), Some(path)) => {
+            let path = path.parse();
+            let path =
+                path.map_err(|error| Why::new(Reason::ArchiveInvalid, format!("spec.destination.path: {error}")))?;
+            Ok(ArchiveSpot::Claim { name: name.clone(), path })
+        }
+        _ => Err(Why::new(Reason::ArchiveInvalid, "spec.destination must have either url, or claimName and path")),
+    }
+}
+
+fn wanted(observed: &ObservedExport, entry: &ModelCacheEntry) -> Result<WantedExport, Why> {
+    let no_model = || Why::new(Reason::ArchiveInvalid, "the entry names no model yet");
+    let storage = entry.spec.storage.as_ref();
+    let settings = entry.spec.job.clone().unwrap_or_default();
+    let usage = entry.status.as_ref().and_then(|status| status.usage.as_ref());
+    Ok(WantedExport {
+        model: known_model(entry).ok_or_else(no_model)?,
+        claim_name: wanted_claim(entry).ok_or_else(no_model)?,
+        sub_path: storage.and_then(|storage| storage.sub_path.as_deref()).and_then(|path| path.parse().ok()),
+        format: match observed.export.spec.format {
+            ExportFormat::Tar => ArchiveFormat::Tar,
+            ExportFormat::TarGz => ArchiveFormat::TarGz,
+            ExportFormat::TarZst => ArchiveFormat::TarZst,
+            ExportFormat::Zip => ArchiveFormat::Zip,
+        },
+        destination: destination(&observed.export)?,
+        usage: usage.and_then(|usage| {
+            let at_ms = usage.last_used_at.as_ref()?.0.as_millisecond();
+            Some(Usage { at_ms, by: usage.last_used_by.clone()? })
+        }),
+        hub: hub_view(&observed.connection, &observed.config)?,
+        job: merge(settings, &observed.config.job),
+    })
+}
+
+/// Decides what should be done for one export.
+pub fn decide(observed: &ObservedExport) -> Plan<ModelCacheExportStatus> {
+    let draft = Draft::of(observed);
+    if observed.export.metadata.deletion_timestamp.is_some() {
+        // Owner references take its Jobs; the archive stays.
+        return draft.finish(observed, Vec::new(), None);
+    }
+    let housekeeping = recorded_jobs(observed);
+    if observed.phase() == Some(ExportPhase::Complete) {
+        return draft.finish(observed, housekeeping, None);
+    }
+    if let Some(attempt) = observed.scene.current(observed.recorded_job()) {
+        if attempt.job.metadata.deletion_timestamp.is_some() {
+            return draft.finish(observed, housekeeping, Some(LISTEN_EVERY));
+        }
+        return follow(observed, attempt.job, draft, housekeeping);
+    }
+    match due(observed) {
+        Due::Now => begin(observed, draft, housekeeping),
+        Due::In(wait) => draft.finish(observed, housekeeping, Some(wait)),
+        Due::Never => draft.finish(observed, housekeeping, None),
+    }
+}
+
+/// The last failed Job stays for people to look at its log, until the next attempt or success.
+fn recorded_jobs(observed: &ObservedExport) -> Vec<Action> {
+    let failed = matches!(observed.phase(), Some(ExportPhase::Failed | ExportPhase::Retrying));
+    let is_over = |job: &&Job| {
+        job.metadata.name.as_deref() == observed.recorded_job() && job.metadata.deletion_timestamp.is_none()
+    };
+    let keeps = failed && observed.scene.current(observed.recorded_job()).is_none();
+    observed.scene.jobs.iter().filter(is_over).filter(|_| !keeps).filter_map(delete_job).collect()
+}
+
+enum Due {
+    Now,
+    In(Duration),
+    Never,
+}
+
+fn due(observed: &ObservedExport) -> Due {
+    if observed.asked_to_retry().is_some() {
+        return Due::Now;
+    }
+    let Some(ExportPhase::Failed | ExportPhase::Retrying) = observed.phase() else { return Due::Now };
+    let attempts = observed.attempts();
+    let mended = attempts
+        .and_then(|attempts| attempts.last_hub.as_ref())
+        .is_some_and(|hub| hub_view(&observed.connection, &observed.config).is_ok_and(|view| view.digest() != *hub));
+    match attempts.and_then(|attempts| attempts.next_retry_at.as_ref()).map(|time| time.0) {
+        _ if mended => Due::Now,
+        Some(due) if due > observed.now => {
+            Due::In(Duration::try_from(observed.now.duration_until(due)).unwrap_or(LOOK_EVERY))
+        }
+        Some(_) => Due::Now,
+        None if attempts.is_none_or(|attempts| attempts.count == 0) => Due::Now,
+        None => Due::Never,
+    }
+}
+
+/// Begins an attempt, if the entry is Ready.
+fn begin(observed: &ObservedExport, mut draft: Draft, mut actions: Vec<Action>) -> Plan<ModelCacheExportStatus> {
+    let name = &observed.export.spec.entry_ref.name;
+    let ready = |entry: &&ModelCacheEntry| {
+        let phase = entry.status.as_ref().and_then(|status| status.phase);
+        phase == Some(Phase::Ready) && entry.metadata.deletion_timestamp.is_none()
+    };
+    let Some(entry) = observed.entry.as_ref().filter(ready) else {
+        let message = match &observed.entry {
+            Some(_) => format!("entry {name:?} is not Ready: the export starts when it is"),
+            None => format!("entry {name:?} does not exist in this namespace: create it, or another export"),
+        };
+        draft.phase(ExportPhase::Pending, "WaitsForEntry", &message);
+        return draft.finish(observed, actions, None);
+    };
+    let wanted = match wanted(observed, entry) {
+        Ok(wanted) => wanted,
+        Err(why) => {
+            draft.phase(ExportPhase::Failed, why.reason.as_str(), &why.message);
+            return draft.finish(observed, actions, None);
+        }
+    };
+    if let ArchiveSpot::Claim { name, .. } = &wanted.destination
+        && observed.scene.archive_claim.is_none()
+    {
+        let message = format!("claim {name:?} of spec.destination does not exist in this namespace: create it");
+        draft.phase(ExportPhase::Pending, Reason::PVCPending.as_str(), &message);
+        return draft.finish(observed, actions, Some(LOOK_EVERY));
+    }
+    draft.begins(observed);
+    let owner = Owner::of_export(observed);
+    if let (Some(CaSource::Operator(pem)), ArchiveSpot::Url { .. }) = (&wanted.hub.ca, &wanted.destination) {
+        actions.push(Action::CreateConfigMap(Box::new(build::ca_config_map(&owner, pem))));
+    }
+    let job = build::export_job(&owner, &observed.config, &wanted, &observed.nonce);
+    let message = format!("Job {} is created", job.metadata.name.as_deref().unwrap_or_default());
+    actions.push(Action::CreateJob(Box::new(job)));
+    draft.phase(ExportPhase::Pending, "Starting", &message);
+    draft.finish(observed, actions, Some(LOOK_EVERY))
+}
+
+/// An attempt is under way, or its end is not recorded yet.
+fn follow(
+    observed: &ObservedExport,
+    job: &Job,
+    mut draft: Draft,
+    actions: Vec<Action>,
+) -> Plan<ModelCacheExportStatus> {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let again = match standing(&observed.scene, job) {
+        Standing::Starting(why) => {
+            let why = why.or_else(|| claim_trouble(&observed.scene));
+            match why {
+                Some(why) => draft.phase(ExportPhase::Pending, why.reason.as_str(), &why.message),
+                None => draft.phase(ExportPhase::Pending, "Starting", &format!("Job {name} starts")),
+            }
+            Some(LOOK_EVERY)
+        }
+        Standing::Running(progress) => {
+            if let Some((percent, _)) =
+                progress.and_then(|progress| record::heard(&mut draft.status.progress, &progress, observed.now))
+            {
+                draft.display().progress = Some(percent);
+            }
+            draft.phase(ExportPhase::Exporting, "Exporting", &format!("Job {name} writes; see status.progress"));
+            Some(LISTEN_EVERY)
+        }
+        Standing::Done(done, _) => {
+            draft.done(observed, name, &done);
+            None
+        }
+        Standing::Unheard => {
+            let failed = Failed {
+                reason: Reason::Interrupted,
+                message: format!("Job {name} succeeded but its log is lost; it runs again and finds its work done"),
+                retry_after_seconds: None,
+            };
+            draft.failed(job, &failed, Some(Duration::ZERO));
+            Some(Duration::ZERO)
+        }
+        Standing::Failed(failed) => {
+            let count = observed.attempts().map_or(0, |attempts| attempts.count);
+            let wait = backoff::delay(failed.reason, count + 1, failed.retry_after_seconds, 0);
+            draft.failed(job, &failed, wait);
+            wait
+        }
+    };
+    draft.finish(observed, actions, again)
+}
+
+/// The plan as it turns out when an action met an obstacle.
+pub fn obstructed(observed: &ObservedExport, obstacle: &Obstacle) -> Plan<ModelCacheExportStatus> {
+    let mut draft = Draft::of(observed);
+    match obstacle {
+        Obstacle::Busy(writer) => draft.phase(ExportPhase::Pending, "Queued", &format!("waits for {writer}")),
+        Obstacle::Denied(why) if why.reason.recovery() == Recovery::Change => {
+            draft.phase(ExportPhase::Failed, why.reason.as_str(), &why.message);
+        }
+        Obstacle::Denied(why) => draft.phase(ExportPhase::Pending, why.reason.as_str(), &why.message),
+    }
+    draft.finish(observed, Vec::new(), Some(Duration::from_secs(30)))
+}
+
+/// A status on its way from what it was to what it will be.
+struct Draft {
+    status: ModelCacheExportStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+}
+
+impl Draft {
+    fn of(observed: &ObservedExport) -> Self {
+        let generation = observed.export.metadata.generation;
+        let mut status = observed.export.status.clone().unwrap_or_default();
+        status.observed_generation = generation;
+        Self { status, generation, now: observed.now }
+    }
+
+    fn attempts(&mut self) -> &mut AttemptsStatus {
+        self.status.attempts.get_or_insert_default()
+    }
+
+    fn display(&mut self) -> &mut ExportDisplay {
+        self.status.display.get_or_insert_default()
+    }
+
+    /// Sets the phase, and `Complete` to what it implies.
+    fn phase(&mut self, phase: ExportPhase, reason: &str, message: &str) {
+        self.status.phase = Some(phase);
+        let status = if phase == ExportPhase::Complete { "True" } else { "False" };
+        let says = Says { type_: condition::COMPLETE, status, reason, message };
+        record::set_condition(&mut self.status.conditions, &says, self.now, self.generation);
+    }
+
+    /// An attempt begins; a retry forgets what was tried.
+    fn begins(&mut self, observed: &ObservedExport) {
+        let retry = observed.asked_to_retry().map(str::to_owned);
+        let attempts = self.attempts();
+        attempts.next_retry_at = None;
+        if retry.is_some() {
+            attempts.count = 0;
+            attempts.last_retry = retry;
+        }
+    }
+
+    fn done(&mut self, observed: &ObservedExport, job: &str, done: &Done) {
+        record::success(self.attempts(), job);
+        let location = destination(&observed.export).map(|spot| spot.shown()).unwrap_or_default();
+        self.display().progress = Some("100%".to_owned());
+        if let Some(archive) = done.archive {
+            self.display().size = Some(human_bytes(archive.size_bytes));
+            self.status.archive = Some(ArchiveStatus {
+                sha256: archive.sha256.to_string(),
+                size_bytes: signed(archive.size_bytes),
+                location: location.clone(),
+            });
+        }
+        self.phase(ExportPhase::Complete, "Written", &format!("the archive is whole: {location}"));
+    }
+
+    fn failed(&mut self, job: &Job, failed: &Failed, wait: Option<Duration>) {
+        let now = self.now;
+        record::count_failure(self.attempts(), job, failed, wait, now);
+        let phase = if failed.reason.exit_code() == 1 { ExportPhase::Retrying } else { ExportPhase::Failed };
+        self.phase(phase, failed.reason.as_str(), &failed.message);
+    }
+
+    /// A plan of the drafted status: what changed for people becomes a notice.
+    fn finish(
+        self,
+        observed: &ObservedExport,
+        actions: Vec<Action>,
+        again: Option<Duration>,
+    ) -> Plan<ModelCacheExportStatus> {
+        let word = |status: &ModelCacheExportStatus| {
+            let complete = status.conditions.iter().find(|condition| condition.type_ == condition::COMPLETE);
+            (status.phase, complete.map(|complete| complete.reason.clone()))
+        };
+        let status = self.status;
+        let changed = observed.export.status.as_ref().map(word) != Some(word(&status));
+        let complete = status.conditions.iter().find(|condition| condition.type_ == condition::COMPLETE);
+        let notice = complete.filter(|_| changed).map(|complete| Notice {
+            warning: Reason::ALL.iter().any(|reason| reason.as_str() == complete.reason),
+            reason: complete.reason.clone(),
+            message: complete.message.clone(),
+        });
+        Plan { actions, status, notices: notice.into_iter().collect(), again }
+    }
+}

@@ -1,0 +1,179 @@
+//! What is said of an import: its entries, counted.
+
+use super::{Folder, ObservedImport, Place, left_alone};
+use crate::api::import::{ImportPhase, ImportedArchive, LISTED_MAX};
+use crate::api::status::AttemptsStatus;
+use crate::api::{ModelCacheEntry, ModelCacheImportStatus, Phase, condition};
+use crate::controller::plan::record::{self, Says};
+use crate::controller::plan::wanted::without_query;
+use crate::controller::plan::{Action, Notice, Plan};
+use crate::format::outcome::{Failed, Listing, shorten};
+use crate::ident::Reason;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use std::time::Duration;
+
+/// The longest text of an archive in the status, in bytes: 200 of them must fit an object.
+const TEXT_MAX_BYTES: usize = 512;
+
+/// A text as it goes into the status of an archive.
+pub(super) fn shortened(text: &str) -> String {
+    shorten(text, TEXT_MAX_BYTES)
+}
+
+/// The name of an entry's archive, for people: the file's, or the address without its query.
+pub(super) fn name_of(entry: &ModelCacheEntry) -> String {
+    let archive = entry.spec.source.as_ref().and_then(|source| source.archive.as_ref());
+    let place = archive.and_then(|archive| {
+        let file = archive.path.as_deref().and_then(|path| path.rsplit('/').next());
+        file.or_else(|| archive.url.as_deref().map(without_query))
+    });
+    shortened(place.unwrap_or_default())
+}
+
+fn archive_of(entry: &ModelCacheEntry) -> ImportedArchive {
+    let status = entry.status.as_ref();
+    let phase = status.and_then(|status| status.phase).unwrap_or_default();
+    let ready = status.and_then(|status| status.conditions.iter().find(|said| said.type_ == condition::READY));
+    ImportedArchive {
+        name: name_of(entry),
+        entry: entry.metadata.name.clone().unwrap_or_default(),
+        phase,
+        reason: ready.filter(|_| phase != Phase::Ready).map(|ready| ready.reason.clone()),
+        refusal: None,
+    }
+}
+
+/// Trouble first, then what is under way, then what is done.
+fn rank(archive: &ImportedArchive) -> u8 {
+    match archive.phase {
+        Phase::Failed => 0,
+        Phase::Ready => 2,
+        _ => 1,
+    }
+}
+
+/// A status on its way from what it was to what it will be.
+pub(super) struct Draft {
+    status: ModelCacheImportStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+    notices: Vec<Notice>,
+}
+
+impl Draft {
+    pub(super) fn of(observed: &ObservedImport) -> Self {
+        let generation = observed.import.metadata.generation;
+        let mut status = observed.import.status.clone().unwrap_or_default();
+        status.observed_generation = generation;
+        status.source = observed.place().ok().map(|place| match place {
+            Place::Folder(Folder { claim, path: None }) => claim,
+            Place::Folder(Folder { claim, path: Some(path) }) => format!("{claim}/{path}"),
+            Place::Urls([url]) => shortened(without_query(url)),
+            Place::Urls(urls) => format!("{} addresses", urls.len()),
+        });
+        let mut draft = Self { status, generation, now: observed.now, notices: Vec::new() };
+        if observed.was_listed() {
+            let all = std::mem::take(&mut draft.status.archives);
+            let refused: Vec<_> = all.into_iter().filter(|archive| archive.refusal.is_some()).collect();
+            let count = usize::try_from(draft.status.refused.unwrap_or_default()).unwrap_or_default();
+            draft.count(&observed.entries, &refused, count);
+        }
+        draft
+    }
+
+    pub(super) fn attempts(&mut self) -> &mut AttemptsStatus {
+        self.status.attempts.get_or_insert_default()
+    }
+
+    /// Counts entries and refusals. Of the refusals of an earlier listing only those that the status had room for are known.
+    pub(super) fn count(&mut self, entries: &[ModelCacheEntry], refused: &[ImportedArchive], refused_count: usize) {
+        let number = |count: usize| Some(i64::try_from(count).unwrap_or(i64::MAX));
+        let mut all: Vec<_> = entries.iter().map(archive_of).collect();
+        let of_phase = |phase: Phase| all.iter().filter(|archive| archive.phase == phase).count();
+        self.status.found = number(all.len() + refused_count);
+        self.status.ready = number(of_phase(Phase::Ready));
+        self.status.failed = number(of_phase(Phase::Failed) + refused_count);
+        self.status.refused = number(refused_count);
+        all.extend(refused.iter().cloned());
+        all.sort_by(|one, other| (rank(one), &one.name, &one.entry).cmp(&(rank(other), &other.name, &other.entry)));
+        all.truncate(LISTED_MAX);
+        self.status.archives = all;
+    }
+
+    /// Sets the phase to what the counted archives imply.
+    pub(super) fn settle(&mut self) {
+        let numbers = (self.status.found, self.status.ready, self.status.failed);
+        let (Some(found), Some(ready), Some(failed)) = numbers else { return };
+        if ready + failed < found {
+            let message = format!("{ready} of {found} archives are in, {failed} failed; see status.archives");
+            return self.phase(ImportPhase::Importing, "Importing", &message);
+        }
+        let Some(first) = self.status.archives.first().filter(|_| failed > 0).cloned() else {
+            let message = format!("every archive is in: {found} of them");
+            return self.phase(ImportPhase::Complete, "Imported", &message);
+        };
+        let reason = first.reason.unwrap_or_else(|| "Failed".to_owned());
+        let why = match first.refusal {
+            Some(refusal) => format!("{reason}: {refusal}"),
+            None => format!("{reason}; entry {:?} says more", first.entry),
+        };
+        let message = format!("{failed} of {found} archives failed, the first is {:?}: {why}", first.name);
+        self.phase(ImportPhase::Failed, &reason, &message);
+    }
+
+    /// Sets the phase, and `Complete` to what it implies.
+    pub(super) fn phase(&mut self, phase: ImportPhase, reason: &str, message: &str) {
+        self.status.phase = Some(phase);
+        let status = if phase == ImportPhase::Complete { "True" } else { "False" };
+        let says = Says { type_: condition::COMPLETE, status, reason, message };
+        record::set_condition(&mut self.status.conditions, &says, self.now, self.generation);
+    }
+
+    /// A listing begins; a retry forgets what was tried.
+    pub(super) fn begins(&mut self, observed: &ObservedImport) {
+        let retry = observed.asked_to_retry().map(str::to_owned);
+        let attempts = self.attempts();
+        attempts.next_retry_at = None;
+        if retry.is_some() {
+            attempts.count = 0;
+            attempts.last_retry = retry;
+        }
+    }
+
+    /// A listing failed; `wait` is how long until the next one, if there is one by itself.
+    pub(super) fn failed(&mut self, job: &Job, failed: &Failed, wait: Option<Duration>) {
+        let now = self.now;
+        record::count_failure(self.attempts(), job, failed, wait, now);
+        let phase = if failed.reason.exit_code() == 1 { ImportPhase::Retrying } else { ImportPhase::Failed };
+        self.phase(phase, failed.reason.as_str(), &failed.message);
+    }
+
+    /// What a listing says of files that are no archives.
+    pub(super) fn ignored(&mut self, listing: &Listing, folder: &Folder) {
+        self.status.ignored = Some(record::signed(listing.others));
+        self.notices.extend(left_alone(listing, folder));
+    }
+
+    /// A plan of the drafted status: what changed for people becomes a notice.
+    pub(super) fn finish(
+        self,
+        observed: &ObservedImport,
+        actions: Vec<Action>,
+        again: Option<Duration>,
+    ) -> Plan<ModelCacheImportStatus> {
+        let word = |status: &ModelCacheImportStatus| {
+            let complete = status.conditions.iter().find(|condition| condition.type_ == condition::COMPLETE);
+            (status.phase, complete.map(|complete| complete.reason.clone()))
+        };
+        let Self { status, mut notices, .. } = self;
+        let changed = observed.import.status.as_ref().map(word) != Some(word(&status));
+        let complete = status.conditions.iter().find(|condition| condition.type_ == condition::COMPLETE);
+        notices.extend(complete.filter(|_| changed).map(|complete| Notice {
+            warning: Reason::ALL.iter().any(|reason| reason.as_str() == complete.reason),
+            reason: complete.reason.clone(),
+            message: complete.message.clone(),
+        }));
+        Plan { actions, status, notices, again }
+    }
+}

@@ -1,0 +1,99 @@
+//! What statuses of all kinds have in common: conditions, progress, attempts.
+
+use super::status::human_bytes;
+use crate::api::annotation;
+use crate::api::status::{AttemptsStatus, ProgressStatus};
+use crate::format::outcome::{Failed, Progress};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use std::time::Duration;
+
+/// What a condition says.
+pub(super) struct Says<'a> {
+    pub(super) type_: &'a str,
+    pub(super) status: &'a str,
+    pub(super) reason: &'a str,
+    pub(super) message: &'a str,
+}
+
+/// Sets a condition; its time moves only when its status does.
+pub(super) fn set_condition(
+    conditions: &mut Vec<Condition>,
+    says: &Says<'_>,
+    now: Timestamp,
+    observed_generation: Option<i64>,
+) {
+    let old = conditions.iter().position(|condition| condition.type_ == says.type_);
+    let since = old
+        .map(|index| &conditions[index])
+        .filter(|condition| condition.status == says.status)
+        .map_or(Time(now), |condition| condition.last_transition_time.clone());
+    let new = Condition {
+        type_: says.type_.to_owned(),
+        status: says.status.to_owned(),
+        reason: says.reason.to_owned(),
+        message: says.message.to_owned(),
+        last_transition_time: since,
+        observed_generation,
+    };
+    match old {
+        Some(index) => conditions[index] = new,
+        None => conditions.push(new),
+    }
+}
+
+/// Takes what was heard of a worker; gives the same as people read it: `45%`, and the size of the whole.
+pub(super) fn heard(
+    status: &mut Option<ProgressStatus>,
+    progress: &Progress,
+    now: Timestamp,
+) -> Option<(String, String)> {
+    let left = progress.bytes_total.saturating_sub(progress.bytes_done);
+    let new = ProgressStatus {
+        bytes_done: signed(progress.bytes_done),
+        bytes_total: signed(progress.bytes_total),
+        files_done: signed(progress.files_done),
+        files_total: signed(progress.files_total),
+        bytes_per_second: signed(progress.bytes_per_second),
+        eta_seconds: left.checked_div(progress.bytes_per_second).map(signed),
+        updated_at: Some(Time(now)),
+    };
+    // Nothing new was heard: nothing is written.
+    let unchanged =
+        status.as_ref().is_some_and(|old| ProgressStatus { updated_at: old.updated_at.clone(), ..new.clone() } == *old);
+    if !unchanged {
+        *status = Some(new);
+    }
+    let percent = (progress.bytes_done * 100).checked_div(progress.bytes_total)?;
+    Some((format!("{}%", percent.min(100)), human_bytes(progress.bytes_total)))
+}
+
+/// An attempt failed; `wait` is how long until the next one, if there is one by itself.
+pub(super) fn count_failure(
+    attempts: &mut AttemptsStatus,
+    job: &Job,
+    failed: &Failed,
+    wait: Option<Duration>,
+    now: Timestamp,
+) {
+    attempts.count += 1;
+    attempts.last_reason = Some(failed.reason.to_string());
+    attempts.last_message = Some(failed.message.clone());
+    attempts.next_retry_at = wait.and_then(|wait| SignedDuration::try_from(wait).ok()).map(|wait| Time(now + wait));
+    attempts.last_job.clone_from(&job.metadata.name);
+    attempts.last_hub = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::HUB).cloned());
+}
+
+/// The attempts after a success.
+pub(super) fn success(attempts: &mut AttemptsStatus, job: &str) {
+    *attempts = AttemptsStatus {
+        last_job: Some(job.to_owned()),
+        last_retry: attempts.last_retry.take(),
+        ..AttemptsStatus::default()
+    };
+}
+
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

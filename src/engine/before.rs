@@ -1,0 +1,83 @@
+//! What was done before: a task whose source is recorded and whose entry is whole needs nothing but a look.
+
+use super::entry;
+use super::plan::staging_prefix;
+use super::progress::Progress;
+use super::volume::{Volume, remove_stagings};
+use super::{EngineError, Finished, blocking};
+use crate::format::layout::{self, FileStamp, SourceRecord};
+use crate::format::outcome::Done;
+use crate::format::task::Task;
+use crate::ident::{ModelRef, Sha256};
+use std::sync::Arc;
+
+/// The longest record of a source that is read, in bytes.
+const RECORD_MAX_BYTES: u64 = 16 * 1024;
+
+/// The end of a task that was done before, of a source that says itself which model it holds.
+pub(super) async fn find(
+    volume: &Arc<Volume>,
+    task: &Task,
+    source: Sha256,
+    model: ModelRef,
+    progress: &Arc<Progress>,
+) -> Result<Option<Finished>, EngineError> {
+    find_where(volume, task, source, None, progress, move |other| *other == model).await
+}
+
+/// The same of a source whose model only its record names. `file` is the archive as it is now, where it can be seen.
+pub(super) async fn find_where(
+    volume: &Arc<Volume>,
+    task: &Task,
+    source: Sha256,
+    file: Option<FileStamp>,
+    progress: &Arc<Progress>,
+    fits: impl Fn(&ModelRef) -> bool + Send + 'static,
+) -> Result<Option<Finished>, EngineError> {
+    let (volume, task) = (Arc::clone(volume), task.clone());
+    let found = blocking(move || {
+        let bytes = volume.root().read(&layout::source(&source), RECORD_MAX_BYTES).map_err(EngineError::Volume)?;
+        let record = bytes.and_then(|bytes| serde_json::from_slice::<SourceRecord>(&bytes).ok());
+        let Some(record) = record.filter(|record| record.file.is_none() || file.is_none() || record.file == file)
+        else {
+            return Ok(None);
+        };
+        let Some(model) = record.entry.model().ok().filter(fits) else { return Ok(None) };
+        let found = finished(&volume, &task, &model, |manifest| *manifest == record.manifest)?;
+        Ok(found.map(|mut finished| {
+            finished.done.unverified = record.unverified;
+            finished
+        }))
+    })
+    .await?;
+    if let Some(manifest) = found.as_ref().and_then(|finished| finished.done.manifest) {
+        progress.plan(manifest.files, manifest.bytes);
+        progress.done(manifest.bytes);
+        (0..manifest.files).for_each(|_| progress.file_done());
+    }
+    Ok(found)
+}
+
+/// The end of a task whose entry is there, is whole, and lists what it shall.
+pub(super) fn finished(
+    volume: &Volume,
+    task: &Task,
+    model: &ModelRef,
+    fits: impl Fn(&Sha256) -> bool,
+) -> Result<Option<Finished>, EngineError> {
+    let name = model.entry_name();
+    // A damaged entry is made again, not complained about.
+    let entry = entry::read(volume, &layout::entry(&name)).unwrap_or_default();
+    let Some(entry) = entry.filter(|entry| fits(&entry.sums.digest())) else { return Ok(None) };
+    let bytes = entry::complete_bytes(volume, model, &entry).map_err(EngineError::Volume)?;
+    let Some(bytes) = bytes else { return Ok(None) };
+    // What a run left that was killed right after its publication. On a read-only volume it may stay.
+    let _ = remove_stagings(volume, &staging_prefix(model), None);
+    let done = Done {
+        path: entry::published_path(task, &name),
+        commit: Some(entry.commit),
+        manifest: Some(entry.sums.manifest(bytes)),
+        ..Done::default()
+    };
+    Ok(Some(Finished { done, metadata: Some(entry.metadata), listing: None }))
+}
