@@ -192,7 +192,7 @@ fn a_model_without_a_commit_gets_one_from_its_files() {
 }
 
 /// The seed's example, made by hand: its folder by `git clone`, its JSON from the documentation.
-fn seeds_example(place: &Path) {
+pub(crate) fn seeds_example(place: &Path) {
     let model = place.join("sentence-transformers_2fall-MiniLM-L6-v2/model");
     std::fs::create_dir_all(model.join("1_Pooling")).unwrap();
     std::fs::create_dir_all(model.join(".git")).unwrap();

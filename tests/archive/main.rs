@@ -11,4 +11,5 @@ mod hostile;
 mod kill;
 mod remote;
 mod rig;
+mod round;
 mod sameness;

@@ -1,11 +1,13 @@
 //! Models that come and go as one file.
 
-use crate::fakehub::{self, COMMIT, Hub, HubFile, REPO, sha256};
+use crate::fakehub::{self, Authority, COMMIT, Hub, HubFile, REPO, sha256};
 use crate::harness::command;
+use crate::harness::files::RunningFiles;
 use crate::harness::volume::Volume;
 use crate::harness::wait::{holds, says};
 use crate::harness::{Stage, lab, shared};
 use crate::{ENTRY, chosen};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use modelcache::api::export::ExportPhase;
 use modelcache::api::import::ImportPhase;
 use modelcache::api::{ModelCacheExport, ModelCacheImport, Phase, condition};
@@ -250,6 +252,53 @@ async fn archives_that_are_not_what_they_should_be() {
     spec["source"]["archive"]["claimName"] = "later".into();
     stage.entry("later", spec).await;
     stage.until_says("later", Phase::Provisioning, Reason::PVCPending, &["\"later\""]).await;
+}
+
+#[tokio::test]
+async fn an_archive_goes_to_a_server_and_comes_back_with_a_login() {
+    const PASSWORD: &str = "hunter2hunter2";
+    let authority = Authority::new();
+    // `ada:hunter2hunter2`
+    let server = RunningFiles::start(&authority, "Basic YWRhOmh1bnRlcjJodW50ZXIy").await;
+    let mut stage = Stage::new("server").await;
+    let models = stage.local("models").await;
+    stage.create::<ConfigMap>(json!({"metadata": {"name": "ours"}, "data": {"ca.crt": authority.pem}})).await;
+    let login = json!({"metadata": {"name": "login"}, "stringData": {"username": "ada", "password": PASSWORD}});
+    stage.create::<Secret>(login).await;
+    stage.entry("tiny", shared("models", json!({}))).await;
+    let original = stage.until_ready("tiny").await.status.unwrap().manifest.unwrap();
+
+    let url = format!("{}/out/tiny.zip?signature=hush", server.address);
+    let destination = json!({"url": url, "authSecretRef": {"name": "login"}});
+    let spec = json!({"entryRef": {"name": "tiny"}, "format": "Zip", "destination": destination});
+    let object = json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheExport",
+        "metadata": {"name": "up"}, "spec": spec});
+    stage.create::<ModelCacheExport>(object).await;
+    let reason = |export: &ModelCacheExport| {
+        let conditions = export.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+        conditions.into_iter().find(|found| found.type_ == condition::COMPLETE).map(|found| found.reason)
+    };
+    let untrusted = Some(Reason::TLSUntrusted.to_string());
+    stage.until_is("up", "told of the certificate", |export| reason(export) == untrusted).await;
+    // The namespace's connection has the certificates: mending it is a reason to try again.
+    let bundle = json!({"kind": "ConfigMap", "name": "ours", "key": "ca.crt"});
+    stage.connect("default", json!({"endpoint": stage.hub.endpoint(), "caBundleRef": bundle})).await;
+    let written = stage.until_is("up", "complete", |export| reason(export).as_deref() == Some("Written")).await;
+    let archive = written.status.unwrap().archive.unwrap();
+    let sent = server.files.kept.lock().unwrap()["/out/tiny.zip"].clone();
+    assert_eq!((archive.sha256.clone(), archive.location.contains("hush")), (sha256(&sent), false));
+
+    let source = json!({"archive": {"url": url, "authSecretRef": {"name": "absent"}, "sha256": archive.sha256}});
+    let storage = json!({"claimName": "models", "subPath": "back"});
+    stage.entry("refused", json!({"source": source, "storage": storage})).await;
+    stage.until_says("refused", Phase::Failed, Reason::SecretNotFound, &["Secret \"absent\""]).await;
+    let mut source = source;
+    source["archive"]["authSecretRef"]["name"] = "login".into();
+    stage.entry("back", json!({"source": source, "storage": storage})).await;
+    let entry = stage.until_ready("back").await;
+    assert_eq!(entry.status.as_ref().unwrap().manifest.as_ref(), Some(&original));
+    models.assert_holds(&entry, &chosen());
+    stage.assert_hidden(PASSWORD);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses another part of it")]
 
 pub mod command;
+pub mod files;
 pub mod gate;
 pub mod lab;
 pub mod look;

@@ -221,7 +221,7 @@ impl Stage {
 
     /// Nobody who may read the cluster's objects and logs, but not its Secrets, learns this text.
     pub fn assert_hidden(&self, secret: &str) {
-        let objects = self.kubectl(&["get", "mce,hubc,jobs,pods,events,configmaps", "-o", "yaml"]);
+        let objects = self.kubectl(&["get", "mce,mcx,mci,hubc,jobs,pods,events,configmaps", "-o", "yaml"]);
         assert!(!objects.contains(secret), "the secret is in an object");
         let pods = self.kubectl(&["get", "pods", "-o", "name"]);
         for pod in pods.lines() {

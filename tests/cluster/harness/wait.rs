@@ -139,7 +139,7 @@ impl Stage {
             format!("== kubectl {}\n{}\n", args.join(" "), try_kubectl(&all).unwrap_or_else(|error| error))
         };
         let mut text = look(&["get", "mce", entry, "-o", "yaml"]);
-        text += &look(&["get", "mce,hubc,jobs,pods,pvc", "-o", "wide"]);
+        text += &look(&["get", "mce,mcx,mci,hubc,jobs,pods,pvc", "-o", "wide"]);
         text += &look(&["get", "events", "--sort-by=.metadata.creationTimestamp"]);
         text += &look(&["logs", "--selector", "app.kubernetes.io/managed-by=modelcache", "--tail", "20", "--prefix"]);
         let requests: Vec<_> = self.hub().seen().into_iter().map(|seen| seen.target).collect();
