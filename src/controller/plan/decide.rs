@@ -26,6 +26,10 @@ pub fn decide(observed: &Observed) -> Plan {
     }
     let wanted = match Wanted::of(observed) {
         Ok(wanted) => wanted,
+        // What is on the volume needs no Hub any more.
+        Err(why) if why.reason == Reason::ConnectionNotFound && is_kept(observed) => {
+            return finish(observed, Draft::of(observed), Vec::new(), None);
+        }
         Err(why) => return refuse(observed, &why),
     };
     if let Some(why) = duplicate(observed, &wanted) {
@@ -58,6 +62,12 @@ pub fn decide(observed: &Observed) -> Plan {
         Some(attempt) => follow(observed, &wanted, attempt.job, actions),
         None => rest(observed, &wanted, actions),
     }
+}
+
+/// Whether the model was published, in a claim that is still there.
+fn is_kept(observed: &Observed) -> bool {
+    let claim = observed.scene.claim.as_ref();
+    phase(observed) == Some(Phase::Ready) && claim.is_some_and(|claim| claim.metadata.deletion_timestamp.is_none())
 }
 
 fn is_transfer(attempt: &Attempt<'_>) -> bool {
@@ -221,9 +231,8 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
     let status = observed.entry.status.as_ref();
     let attempts = status.and_then(|status| status.attempts.as_ref());
     let retry = observed.asked_to_retry();
-    let claim_there = observed.scene.claim.as_ref().is_some_and(|claim| claim.metadata.deletion_timestamp.is_none());
     match phase(observed) {
-        Some(Phase::Ready) if claim_there => {
+        Some(Phase::Ready) if is_kept(observed) => {
             let mut draft = Draft::of(observed);
             if let Some(retry) = retry {
                 draft.attempts().last_retry = Some(retry.to_owned());

@@ -178,6 +178,18 @@ fn a_missing_connection_is_waited_for() {
 }
 
 #[test]
+fn a_published_model_needs_its_connection_no_more() {
+    let (_, world) = round(own_claim());
+    let (_, world) = round(world.succeeded());
+    let (_, mut world) = round(world.forgotten());
+    world.connection = ConnectionSight::Missing("corp".into());
+    let plan = decide(&world);
+    assert_eq!((plan.status.phase, plan.actions.len(), plan.notices.len()), (Some(Phase::Ready), 0, 0));
+    world.scene.claim = None;
+    assert_eq!(ready_reason(&decide(&world)), "ConnectionNotFound", "with an empty volume it does");
+}
+
+#[test]
 fn suspend_stops_the_work_and_nothing_else() {
     let (_, mut world) = round(own_claim());
     world.entry.spec.suspend = Some(true);
