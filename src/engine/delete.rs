@@ -6,7 +6,7 @@
 use super::entry::{self, Entry};
 use super::plan::staging_prefix;
 use super::volume::{Dir, Kind, Volume, VolumeError, remove_stagings};
-use super::{EngineError, Finished, blocking};
+use super::{EngineError, Finished, blocking, import};
 use crate::format::layout::{self, SourceRecord};
 use crate::format::outcome::Done;
 use crate::format::task::{Delete, Task};
@@ -18,23 +18,32 @@ const SMALL_MAX_BYTES: u64 = 16 * 1024;
 
 /// Removes an entry. One that is not there is removed already.
 pub async fn run(task: &Task, delete: &Delete) -> Result<Finished, EngineError> {
-    let (path, sub_path, model) = (task.volume.clone(), task.sub_path.clone(), delete.model.clone());
+    let (path, sub_path, delete) = (task.volume.clone(), task.sub_path.clone(), delete.clone());
     blocking(move || {
         let volume = Volume::open(&path, sub_path.as_ref()).map_err(EngineError::Volume)?;
-        finish(&volume, &model)?;
-        let folder = layout::entry(&model.entry_name());
-        // Read before it goes: other entries that cannot be read must stop this while nothing is lost.
-        entry::others(&volume, &model)?;
-        if volume.root().kind(&folder).map_err(EngineError::Volume)?.is_some() {
-            entry::check_foreign(&volume, &model.entry_name()).map_err(EngineError::Volume)?;
-            volume.root().rename(&folder, &trash(&model)).map_err(EngineError::Volume)?;
-            sync(volume.root(), layout::ENTRIES).map_err(EngineError::Volume)?;
-            finish(&volume, &model)?;
+        if let Some(model) = &delete.model {
+            remove_entry(&volume, model)?;
         }
-        remove_stagings(&volume, &staging_prefix(&model), None).map_err(EngineError::Volume)?;
+        if delete.source.is_some() {
+            remove_stagings(&volume, &import::staging_prefix(delete.source), None).map_err(EngineError::Volume)?;
+        }
         Ok(Finished { done: Done::default(), metadata: None, listing: None })
     })
     .await
+}
+
+fn remove_entry(volume: &Volume, model: &ModelRef) -> Result<(), EngineError> {
+    finish(volume, model)?;
+    let folder = layout::entry(&model.entry_name());
+    // Read before it goes: other entries that cannot be read must stop this while nothing is lost.
+    entry::others(volume, model)?;
+    if volume.root().kind(&folder).map_err(EngineError::Volume)?.is_some() {
+        entry::check_foreign(volume, &model.entry_name()).map_err(EngineError::Volume)?;
+        volume.root().rename(&folder, &trash(model)).map_err(EngineError::Volume)?;
+        sync(volume.root(), layout::ENTRIES).map_err(EngineError::Volume)?;
+        finish(volume, model)?;
+    }
+    remove_stagings(volume, &staging_prefix(model), None).map_err(EngineError::Volume)
 }
 
 /// Where a deleted entry's folder lies until all it lists is gone.

@@ -139,12 +139,17 @@ struct Origin {
 impl Origin {
     fn of(import: &Import) -> Self {
         let source = layout::Source::of_import(import).map(|source| source.digest());
-        let which = source.map_or_else(|| "standard input".to_owned(), |source| source.to_string());
-        let prefix = format!("import-{}-", hex(&sha2::Sha256::digest(which)[..8]));
+        let prefix = staging_prefix(source);
         // A digest says more than a file's size and time.
         let file = if import.sha256.is_some() { None } else { source::stamp(&import.archive) };
         Self { name: source::origin(&import.archive), source, file, prefix }
     }
+}
+
+/// How the names of all stagings of an archive begin; without a source, of what comes through standard input.
+pub(super) fn staging_prefix(source: Option<Sha256>) -> String {
+    let which = source.map_or_else(|| "standard input".to_owned(), |source| source.to_string());
+    format!("import-{}-", hex(&sha2::Sha256::digest(which)[..8]))
 }
 
 /// Where a model goes.

@@ -170,8 +170,12 @@ pub struct Usage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Delete {
-    /// The model whose entry goes.
-    pub model: ModelRef,
+    /// The model whose entry goes. Absent where only an archive would have said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
+    /// The source of an archive whose unfinished work goes too: the digest of [`crate::format::layout::Source`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Sha256>,
 }
 
 /// The listing of a folder of archives.

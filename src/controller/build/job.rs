@@ -63,7 +63,10 @@ impl Attempt<'_> {
         let Some(claim_name) = self.writes_to else { return BTreeMap::new() };
         let writer = match &self.task.work {
             Work::Download(download) => short_digest(&[download.model.repo.as_str()]),
-            Work::Delete(delete) => short_digest(&[delete.model.repo.as_str()]),
+            Work::Delete(delete) => match &delete.model {
+                Some(model) => short_digest(&[model.repo.as_str()]),
+                None => label::ANY_REPO.to_owned(),
+            },
             Work::Import(import) => match &import.expected {
                 Some(expected) => short_digest(&[expected.repo.as_str()]),
                 None => label::ANY_REPO.to_owned(),

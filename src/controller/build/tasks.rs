@@ -8,12 +8,15 @@ use crate::api::connection::{CaBundleKind, ProxySpec};
 use crate::controller::config::Config;
 use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
-use crate::controller::plan::{ArchiveSpot, CaSource, HubView, Observed, Origin, Wanted, known_model};
+use crate::controller::plan::{
+    ArchiveSpot, CaSource, HubView, Observed, Origin, Wanted, known_model, origin, wanted_claim,
+};
+use crate::format::layout::Source;
 use crate::format::task::{
     ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile, ProxyChoice,
     Task, Work,
 };
-use crate::ident::ByteRate;
+use crate::ident::{ByteRate, ModelRef, Sha256};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, KeyToPath, SecretVolumeSource, Volume};
 
@@ -52,14 +55,7 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
         Origin::Archive { place, sha256, expected } => {
             let spot = ArchiveMount { place, claim_of_model: &wanted.claim_name, hub: &wanted.hub, read_only: true };
             mounts.extend(spot.mounts(&owner));
-            Work::Import(Import {
-                archive: spot.place(),
-                sha256: *sha256,
-                expected: expected
-                    .as_ref()
-                    .map(|model| Expected { repo: model.repo.clone(), revision: model.revision.clone() }),
-                verify_against: None,
-            })
+            Work::Import(import(spot.place(), *sha256, expected.as_ref()))
         }
     };
     let task =
@@ -78,6 +74,18 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
     job
 }
 
+fn import(archive: ArchivePlace, sha256: Option<Sha256>, expected: Option<&ModelRef>) -> Import {
+    let expected = expected.map(|model| Expected { repo: model.repo.clone(), revision: model.revision.clone() });
+    Import { archive, sha256, expected, verify_against: None }
+}
+
+/// What a volume calls the source of an entry's archive.
+fn archive_source(observed: &Observed) -> Option<Sha256> {
+    let Ok(Origin::Archive { place, sha256, expected }) = origin(&observed.entry.spec) else { return None };
+    let archive = archive_place(&place, &wanted_claim(&observed.entry)?, None);
+    Source::of_import(&import(archive, sha256, expected.as_ref())).map(|source| source.digest())
+}
+
 /// The Job that removes the entry's files from a shared claim. It needs no Hub, so it cannot fail for one.
 pub fn delete_job(observed: &Observed) -> Option<Job> {
     let spec = &observed.entry.spec;
@@ -87,7 +95,7 @@ pub fn delete_job(observed: &Observed) -> Option<Job> {
         nonce: observed.nonce.clone(),
         volume: VOLUME_PATH.into(),
         sub_path: storage.sub_path.as_deref().and_then(|path| path.parse().ok()),
-        work: Work::Delete(Delete { model: known_model(&observed.entry)? }),
+        work: Work::Delete(Delete { model: known_model(&observed.entry), source: archive_source(observed) }),
     };
     let settings = spec.job.clone().unwrap_or_else(|| observed.config.job.clone());
     let attempt = Attempt {
@@ -181,20 +189,25 @@ impl ArchiveMount<'_> {
     }
 
     pub(super) fn place(&self) -> ArchivePlace {
-        match self.place {
-            ArchiveSpot::Claim { name, path } => {
-                let root = if name == self.claim_of_model { VOLUME_PATH } else { ARCHIVE_PATH };
-                ArchivePlace::File(MountedFile { path: format!("{root}/{path}").into(), origin: self.place.shown() })
-            }
-            ArchiveSpot::Url { url, auth } => ArchivePlace::Url(ArchiveUrl {
-                url: url.clone(),
-                auth: auth
-                    .as_ref()
-                    .map(|name| MountedFile { path: ARCHIVE_AUTH_DIR.into(), origin: format!("Secret {name:?}") }),
-                ca_bundle: ca_file(self.hub),
-                proxy: proxy(self.hub.proxy.as_ref()),
-            }),
+        archive_place(self.place, self.claim_of_model, Some(self.hub))
+    }
+}
+
+/// Where a worker finds an archive, and how; without a Hub's view, only where.
+fn archive_place(place: &ArchiveSpot, claim_of_model: &str, hub: Option<&HubView>) -> ArchivePlace {
+    match place {
+        ArchiveSpot::Claim { name, path } => {
+            let root = if name == claim_of_model { VOLUME_PATH } else { ARCHIVE_PATH };
+            ArchivePlace::File(MountedFile { path: format!("{root}/{path}").into(), origin: place.shown() })
         }
+        ArchiveSpot::Url { url, auth } => ArchivePlace::Url(ArchiveUrl {
+            url: url.clone(),
+            auth: auth
+                .as_ref()
+                .map(|name| MountedFile { path: ARCHIVE_AUTH_DIR.into(), origin: format!("Secret {name:?}") }),
+            ca_bundle: hub.and_then(ca_file),
+            proxy: proxy(hub.and_then(|hub| hub.proxy.as_ref())),
+        }),
     }
 }
 

@@ -72,11 +72,13 @@ fn has_files_to_remove(observed: &Observed) -> bool {
     if !touched {
         return false;
     }
-    let Some(model) = wanted::known_model(&observed.entry) else { return false };
-    let key = model.key().to_string();
-    if observed.peers.iter().any(|peer| peer.key == key && !peer.deleting) {
+    // What an unfinished import left goes too, though nobody knows its model.
+    let is_import = spec.source.as_ref().is_some_and(|source| source.archive.is_some());
+    match wanted::known_model(&observed.entry).map(|model| model.key().to_string()) {
         // A twin keeps the same model in the same place: the files are the twin's now.
-        return false;
+        Some(key) if observed.peers.iter().any(|peer| peer.key == key && !peer.deleting) => return false,
+        None if !is_import => return false,
+        _ => {}
     }
     observed.scene.claim.as_ref().is_some_and(|claim| {
         claim.metadata.deletion_timestamp.is_none()

@@ -189,7 +189,8 @@ pub fn known_model(entry: &ModelCacheEntry) -> Option<ModelRef> {
     is_archive.then(imported).flatten().or_else(|| parse_model(&entry.spec).ok())
 }
 
-fn origin(spec: &ModelCacheEntrySpec) -> Result<Origin, Why> {
+/// Where the bytes of an entry come from.
+pub fn origin(spec: &ModelCacheEntrySpec) -> Result<Origin, Why> {
     let Some(archive) = spec.source.as_ref().and_then(|source| source.archive.as_ref()) else {
         return Ok(Origin::Hub { model: parse_model(spec)?, files: files(spec.files.as_ref()) });
     };

@@ -84,6 +84,32 @@ fn an_imported_twin_of_an_older_entry_is_told_apart() {
 }
 
 #[test]
+fn an_import_that_never_ended_leaves_nothing() {
+    let mut world = from_claim();
+    world.entry.spec.reclaim_policy = None;
+    let (_, world) = round(world);
+    let (_, world) = round(world);
+    let (_, world) = round(world.running().deleted());
+    let plan = decide(&world.forgotten());
+    let removal = plan.actions.iter().find_map(|action| match action {
+        Action::CreateJob(job) => crate::controller::plan::observed::task_of(job),
+        _ => None,
+    });
+    let Some(Work::Delete(delete)) = removal.map(|task| task.work) else { panic!("{:?}", kinds(&plan)) };
+    assert_eq!(delete.model, None);
+    let Work::Import(import) = crate::controller::plan::observed::task_of(&build::transfer_job(
+        &from_claim(),
+        &Wanted::of(&from_claim()).unwrap(),
+    ))
+    .unwrap()
+    .work
+    else {
+        panic!()
+    };
+    assert_eq!(delete.source, crate::format::layout::Source::of_import(&import).map(|source| source.digest()));
+}
+
+#[test]
 fn the_job_of_an_archive_in_a_claim() {
     let world = from_claim();
     insta::assert_yaml_snapshot!(build::transfer_job(&world, &Wanted::of(&world).unwrap()));
