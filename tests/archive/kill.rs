@@ -1,8 +1,10 @@
 //! Imports that are killed: nothing half-published, and the next run ends right.
 
 use crate::build::Tar;
-use crate::rig::Rig;
-use std::process::Stdio;
+use crate::rig::{BINARY, Rig};
+use modelcache::format::layout::Source;
+use modelcache::format::task::{ArchivePlace, Delete, Import, MountedFile, Task, Work};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A model of many sizes, not compressible.
@@ -29,7 +31,7 @@ fn archive() -> Vec<u8> {
 
 #[test]
 fn killed_at_any_moment_nothing_is_half_published() {
-    let rounds = std::env::var("MODELCACHE_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(20_u32);
+    let rounds: u32 = if std::env::var_os("MODELCACHE_SOAK").is_some() { 200 } else { 20 };
     let bytes = archive();
     let whole = Rig::new();
     let begun = Instant::now();
@@ -55,6 +57,37 @@ fn killed_at_any_moment_nothing_is_half_published() {
     assert!(rig.files() == whole.files());
     rig.assert_tidy();
     assert!(killed > 0, "every run was over before its kill");
+}
+
+/// A source's unfinished work goes with the entry that nobody will try again, by the task that the controller writes.
+#[test]
+fn a_removal_takes_the_work_of_a_killed_import_along() {
+    let rig = Rig::new();
+    let path = rig.archive("a", &archive());
+    let stagings = rig.volume().join(".modelcache/staging");
+    let is_there = || std::fs::read_dir(&stagings).is_ok_and(|found| found.count() > 0);
+    let mut child = rig.command(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !is_there() {
+        assert!(child.try_wait().unwrap().is_none(), "it was over before its kill");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_there());
+    // As the command line calls it.
+    let shown = path.display().to_string();
+    let import = Import {
+        archive: ArchivePlace::File(MountedFile { path, origin: shown }),
+        sha256: None,
+        expected: None,
+        verify_against: None,
+    };
+    let source = Source::of_import(&import).map(|source| source.digest());
+    let work = Work::Delete(Delete { model: None, source });
+    let task = Task { nonce: "n".into(), volume: rig.volume(), sub_path: None, work };
+    let mut worker = Command::new(BINARY);
+    worker.arg("worker").env("MODELCACHE_TASK", serde_json::to_string(&task).unwrap()).stdout(Stdio::null());
+    assert!(worker.status().unwrap().success());
+    assert!(!is_there());
 }
 
 /// Waits without a promise of how long: only the spread matters.
