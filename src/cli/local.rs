@@ -49,7 +49,7 @@ pub(super) fn conclude(
     text: impl FnOnce(&Finished) -> String,
 ) -> u8 {
     let is_taken = archive == Some(&ArchivePlace::Stdio);
-    let say = |text: &str| if is_taken { complain(text) } else { print(text) };
+    let say = |text: &str| if is_taken { aside(text) } else { print(text) };
     match ended {
         Ok(finished) => {
             match output {
@@ -59,8 +59,12 @@ pub(super) fn conclude(
             0
         }
         Err(failed) if is_taken => {
-            complain(&format!("{}: {}", failed.reason, failed.message));
-            failed.reason.exit_code()
+            let code = failed.reason.exit_code();
+            match output {
+                Output::Text => complain(&format!("{}: {}", failed.reason, failed.message)),
+                Output::Json => aside(&json(&Say::Failed(failed), None)),
+            }
+            code
         }
         Err(failed) => fail(failed, output),
     }
@@ -78,7 +82,7 @@ pub(super) async fn watched<T>(
     }));
     let ended = tokio::select! {
         ended = work => ended.map_err(|error| failed(&error)),
-        _ = tokio::signal::ctrl_c() => Err(stopped()),
+        () = super::stopped() => Err(stopped()),
     };
     teller.abort();
     let _ = teller.await;
@@ -182,6 +186,11 @@ pub(super) fn print_table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) {
         let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         print(cells.join("  ").trim_end());
     }
+}
+
+/// Data on stderr, where stdout is taken.
+fn aside(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// A sentence on stderr.

@@ -25,6 +25,7 @@ mod worker;
 
 use clap::{Parser, Subcommand};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit code of bad usage, as clap has it too.
 const BAD_USAGE: u8 = 2;
@@ -109,6 +110,18 @@ pub fn run(cli: Cli) -> u8 {
     // A thread that is told to stop may tidy up; one that waits for a slow disk must not keep a process that has its answer.
     runtime.shutdown_timeout(TIDY_UP);
     code
+}
+
+/// Returns when the kubelet (or a person) wants the work to stop.
+async fn stopped() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {

@@ -12,7 +12,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -88,7 +87,7 @@ async fn work(task: Task, lines: &Arc<Lines>) -> Result<(Done, Option<String>), 
     let mut engine = tokio::spawn(async move { engine::run(&task, &Settings::default(), &engine_counters).await });
     let ended = tokio::select! {
         ended = &mut engine => ended.unwrap_or(Err(EngineError::Crashed)).map_err(|error| local::failed(&error)),
-        () = stopped() => {
+        () = super::stopped() => {
             engine.abort();
             Err(interrupted)
         }
@@ -99,18 +98,6 @@ async fn work(task: Task, lines: &Arc<Lines>) -> Result<(Done, Option<String>), 
     lines.say(Say::Progress(counters.report(0)));
     let listing = finished.listing.map(|listing| serde_json::json!(listing).to_string());
     Ok((finished.done, finished.metadata.map(|metadata| metadata.to_json()).or(listing)))
-}
-
-/// Returns when the kubelet (or a person) wants the worker to stop.
-async fn stopped() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 fn end(lines: &Lines, termination_log: &Path, before: Vec<Line>, last: Say) {

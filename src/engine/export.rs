@@ -150,12 +150,13 @@ fn to_file(
     if let Some(standing) = Standing::open(&folder, name).map_err(place)? {
         return compare(content, format, standing, path, progress, stop);
     }
-    if let (Some(needed), Some(free)) = (length, folder.free_bytes().map_err(place)?)
+    // First, as it removes what a killed run left: that may be the room which is missing.
+    let mut file = begin(folder, name)?;
+    if let (Some(needed), Some(free)) = (length, file.free_bytes().map_err(place)?)
         && needed > free
     {
         return Err(place(VolumeError::TooSmall { path: above.to_owned(), needed, free }));
     }
-    let mut file = begin(folder, name)?;
     let archive = compose(content, format, &mut file, progress, stop)?;
     file.finish().map_err(place)?;
     Ok(archive)

@@ -110,15 +110,21 @@ pub async fn inspect(
     settings: &Settings,
     progress: &Arc<Progress>,
 ) -> Result<Inspection, EngineError> {
+    let hub = import.verify_against.as_ref();
+    let hub = hub.map(|hub| Hub::new(hub, settings.limits, settings.login.clone()).map_err(EngineError::Access));
+    let hub = hub.transpose()?;
     let opened = Source::open(&import.archive, import.sha256.is_some(), settings).await?;
     let ignores_case = settings.ignores_case.unwrap_or(false);
     let (candidate, container) = read(opened, import, ignores_case, Store::nowhere(), progress).await?;
+    if let (Some(hub), Some(access)) = (&hub, &import.verify_against) {
+        against::compare(hub, &access.endpoint, &candidate, &Origin::of(import).name).await?;
+    }
     let name = candidate.model.entry_name();
     let done = Done {
         path: layout::entry(&name).join(layout::MODEL).to_str().and_then(|path| path.parse().ok()),
         commit: Some(candidate.commit),
         manifest: Some(candidate.sums.manifest(candidate.bytes)),
-        unverified: unverified(&candidate, false),
+        unverified: unverified(&candidate, hub.is_some()),
         ..Done::default()
     };
     let files = candidate.files.into_iter().map(|(path, kept)| (path, kept.size, kept.hashed.sha256)).collect();
@@ -206,19 +212,13 @@ fn read_here(
             Reader::zip(Seekable { file, progress: Some(Arc::clone(progress)) }, &budget)?
         }
         (Container::Zip, None) => {
+            store.check_space(length.unwrap_or(0), 1).map_err(EngineError::Volume)?;
             let file = spool(Cursor::new(prefix).chain(bytes), store)?;
             Reader::zip(Seekable { file, progress: None }, &budget)?
         }
-        _ => {
-            if let (Container::Tar, Some(length)) = (container, length) {
-                store.check_space(length, 0).map_err(EngineError::Volume)?;
-            }
-            Reader::tar(container, Cursor::new(prefix).chain(bytes), length, &budget)?
-        }
+        // What is left out of it takes no room: each file is compared with what is free when its turn comes.
+        _ => Reader::tar(container, Cursor::new(prefix).chain(bytes), length, &budget)?,
     };
-    if let Some(total) = reader.total_bytes() {
-        store.check_space(total, 0).map_err(EngineError::Volume)?;
-    }
     let mut metadata = None;
     let mut files = 0;
     let wishes = Wishes {
@@ -233,7 +233,7 @@ fn read_here(
     let unpacked = unpack(&mut reader, store, wishes)?;
     drop(reader);
     if let (Some(expected), Some(digesting)) = (import.sha256, digesting) {
-        let found = digesting.finish()?;
+        let found = digesting.finish(&origin)?;
         if found != expected {
             return Err(EngineError::Import(ImportError::Digest { origin, expected, found }).into());
         }

@@ -42,7 +42,10 @@ fn listing(folder: &Dir) -> Result<Listing, VolumeError> {
         }
         // A name that is no text cannot be in a manifest either.
         match name.to_str() {
-            Some(text) if detect(&beginning(folder, path)?).is_ok() => listing.archives.push(text.to_owned()),
+            // One that cannot be read keeps no other out: its own entry says why.
+            Some(text) if beginning(folder, path).map_or(true, |bytes| detect(&bytes).is_ok()) => {
+                listing.archives.push(text.to_owned());
+            }
             _ => {
                 listing.others += 1;
                 if listing.such_as.len() < NAMED_MAX {

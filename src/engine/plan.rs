@@ -1,11 +1,11 @@
 //! From the Hub's listing to what will be on the volume. Pure: all that a hostile listing could do ends here.
 
+use crate::format::archive::folded;
 use crate::format::sums::SUMS_MAX_BYTES;
 use crate::hub::Listed;
-use crate::ident::{COMPONENT_MAX_BYTES, Commit, FileDigest, InvalidIdent, ModelRef, Reason, RelPath};
+use crate::ident::{COMPONENT_MAX_BYTES, Commit, FileDigest, InvalidIdent, ModelRef, Reason, RelPath, hex};
 use sha2::Digest;
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write;
 
 /// What a line of `SHA256SUMS` holds beside the path: 64 digits, two spaces, `model/`, a line feed.
 const SUMS_LINE_BYTES: usize = 73;
@@ -141,17 +141,8 @@ pub fn staging_prefix(model: &ModelRef) -> String {
     format!("{}-", hex(&sha2::Sha256::digest(model.to_string())[..8]))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
 fn check_names(files: &[PlannedFile], ignores_case: bool) -> Result<(), PlanError> {
-    let form = |path: &RelPath| if ignores_case { path.case_folded() } else { path.to_string() };
+    let form = |path: &RelPath| folded(path, ignores_case);
     let mut names: HashMap<String, &RelPath> = HashMap::with_capacity(files.len());
     let mut folders: HashSet<String> = HashSet::new();
     for PlannedFile { path, .. } in files {

@@ -4,7 +4,7 @@
 use super::EngineError;
 use super::entry;
 use super::plan::staging_prefix;
-use super::volume::{Dir, Staging, Volume, VolumeError, remove_stagings};
+use super::volume::{Dir, Kind, Staging, Volume, VolumeError, remove_stagings};
 use crate::format::layout::{self, FileStamp, SourceRecord};
 use crate::format::metadata::ModelMetadata;
 use crate::format::sums::Sums;
@@ -63,6 +63,14 @@ fn place_files(volume: &Volume, staging: &Staging, publication: &Publication<'_>
     let snapshots = volume.root().make_dir(&layout::snapshots(&model.repo))?;
     let paths: Vec<&RelPath> = publication.staged.iter().collect();
     if volume.root().kind(&snapshot)?.is_none() {
+        // Somebody may have taken the staging away: what is left must not become a model without its files.
+        for path in &paths {
+            let place = staging.file(path);
+            if volume.root().kind(&place)? != Some(Kind::File) {
+                let gone = std::io::Error::from(std::io::ErrorKind::NotFound);
+                return Err(VolumeError::new("find", &volume.root().shown(&place), gone));
+            }
+        }
         sync_folders(volume.root(), &staging.files(), &paths)?;
         volume.root().rename(&staging.files(), &snapshot)?;
     } else {
@@ -190,5 +198,31 @@ mod tests {
             step(&root, Path::new("new"), Path::new("place"), Path::new("old")).unwrap();
             assert_eq!(root.read(Path::new("place/x"), 9).unwrap().unwrap(), b"new");
         }
+    }
+
+    #[test]
+    fn a_staging_that_was_taken_away_is_not_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let volume = Volume::open(folder.path(), None).unwrap();
+        volume.prepare(Some(false)).unwrap();
+        let staging = Staging::open(&volume, "p-1", "p-").unwrap();
+        let path: RelPath = "sub/config.json".parse().unwrap();
+        staging.open_part(&path, 1).unwrap().0.write_at(b"a", 0).unwrap();
+        remove_stagings(&volume, "p-", None).unwrap();
+        let model = ModelRef { repo: "org/tiny".parse().unwrap(), revision: None };
+        let sums: Sums = [(path.clone(), Sha256::from_bytes([7; 32]))].into_iter().collect();
+        let publication = Publication {
+            model: &model,
+            commit: "7dbbc90392e2f80f3d3c277d6e90027e55de9125".parse().unwrap(),
+            staged: &[path],
+            sums: &sums,
+            metadata: &ModelMetadata::new(model.key(), String::new()),
+            source: None,
+            file: None,
+            unverified: None,
+        };
+        let error = publish(&volume, &staging, &publication).unwrap_err();
+        assert!(error.to_string().contains("config.json"), "{error}");
+        assert!(!folder.path().join("entries/org_2ftiny").exists());
     }
 }

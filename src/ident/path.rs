@@ -31,11 +31,6 @@ impl RelPath {
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
-
-    /// Two paths with the same folded form are one file on a file system that ignores case.
-    pub fn case_folded(&self) -> String {
-        self.0.to_lowercase()
-    }
 }
 
 /// Characters that look like nothing, or like something else: format and bidirectional controls, and the full-width and

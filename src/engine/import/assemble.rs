@@ -9,7 +9,7 @@ use crate::format::layout;
 use crate::format::metadata::ModelMetadata;
 use crate::format::sums::Sums;
 use crate::ident::{COMPONENT_MAX_BYTES, Commit, ModelRef, RelPath};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A file of the model.
 #[derive(Debug, Clone)]
@@ -49,9 +49,9 @@ pub(super) fn assemble(
 ) -> Result<Candidate, Stop> {
     let Unpacked { mut contents, files, sums } = unpacked;
     let kept = keep(&contents, &files, budget)?;
-    let used: Vec<&Stored> = kept.values().map(|kept| &kept.stored).collect();
+    let used: HashSet<&Stored> = kept.values().map(|kept| &kept.stored).collect();
     let spare =
-        files.iter().filter(|(file, _)| matches!(file.stored, Stored::Spare(_)) && !used.contains(&&file.stored));
+        files.iter().filter(|(file, _)| matches!(file.stored, Stored::Spare(_)) && !used.contains(&file.stored));
     spare.for_each(|(file, _)| contents.leave_out(&file.path));
     let left_out = contents.finish()?;
     // The structure was complete, so the metadata was seen.
@@ -114,7 +114,7 @@ fn keep(
             kept.insert(path.clone(), Kept { stored, is_copy: false, size, hashed });
         }
     }
-    let mut moved = Vec::new();
+    let mut moved = HashSet::new();
     for (link, to) in resolve(contents, |path| by_path.contains_key(path))? {
         let (Some(path), Some(at)) = (below_model(link), by_path.get(to)) else { continue };
         let (file, hashed) = &files[*at];
@@ -124,7 +124,7 @@ fn keep(
         budget.unpack(file.size)?;
         // A file beside the model becomes its first name; everything else is a copy.
         let is_copy = matches!(file.stored, Stored::Model(_)) || moved.contains(at);
-        moved.push(*at);
+        moved.insert(*at);
         kept.insert(path, Kept { stored: file.stored.clone(), is_copy, size: file.size, hashed: *hashed });
     }
     Ok(kept)

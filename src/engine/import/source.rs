@@ -205,12 +205,13 @@ pub(super) struct Watched {
 }
 
 /// The digest of everything that is read, on its way.
-pub(super) struct Digesting(JoinHandle<Sha256>);
+pub(super) struct Digesting(JoinHandle<io::Result<Sha256>>);
 
 impl Digesting {
     /// The digest, once nothing is read any more.
-    pub(super) fn finish(self) -> Result<Sha256, EngineError> {
-        self.0.join().map_err(|_| EngineError::Crashed)
+    pub(super) fn finish(self, origin: &str) -> Result<Sha256, EngineError> {
+        let digest = self.0.join().map_err(|_| EngineError::Crashed)?;
+        digest.map_err(|source| EngineError::Import(ImportError::Read { origin: origin.to_owned(), source }))
     }
 }
 
@@ -222,7 +223,7 @@ impl Watched {
     /// The same, and the digest of all that it will read.
     pub(super) fn hashed(inner: Box<dyn Read + Send>, progress: Arc<Progress>) -> (Self, Digesting) {
         let (sender, receiver) = sync_channel(HASHES_WAITING);
-        let thread = std::thread::spawn(move || digest(&receiver));
+        let thread = std::thread::spawn(move || Ok(digest(&receiver)));
         (Self { inner, progress, hashed: Some(sender) }, Digesting(thread))
     }
 }
@@ -234,12 +235,18 @@ impl Digesting {
             let mut hash = sha2::Sha256::new();
             let mut buffer = vec![0; 256 * 1024];
             let mut at = 0;
-            // A file that cannot be read fails where it is unpacked too.
-            while let Ok(got @ 1..) = file.read_at(&mut buffer, at) {
-                hash.update(&buffer[..got]);
-                at += got as u64;
+            loop {
+                match file.read_at(&mut buffer, at) {
+                    Ok(0) => return Ok(Sha256::from_bytes(hash.finalize().into())),
+                    Ok(got) => {
+                        hash.update(&buffer[..got]);
+                        at += got as u64;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    // What cannot be read is no proof of other bytes.
+                    Err(error) => return Err(error),
+                }
             }
-            Sha256::from_bytes(hash.finalize().into())
         }))
     }
 }

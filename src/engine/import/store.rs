@@ -11,7 +11,7 @@ const LOOKED_MIN_BYTES: u64 = 1024 * 1024;
 const SPOOL: &str = "spool";
 
 /// Where one file lies in a staging.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Stored {
     /// Where the model has it.
     Model(RelPath),

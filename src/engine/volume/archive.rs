@@ -25,6 +25,11 @@ pub struct ArchiveFile {
 }
 
 impl ArchiveFile {
+    /// How many bytes are free where the file is.
+    pub fn free_bytes(&self) -> Result<Option<u64>, VolumeError> {
+        self.folder.free_bytes()
+    }
+
     /// Makes a file beside the final one, and removes what killed runs left there for the same name.
     pub fn begin(folder: Dir, name: &OsStr) -> Result<Self, VolumeError> {
         let digest = sha2::Sha256::digest(name.as_bytes());

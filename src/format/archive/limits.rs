@@ -18,6 +18,8 @@ pub const RATIO_FREE_BYTES: u64 = 64 * 1024 * 1024;
 pub const FILE_MAX_BYTES: u64 = 1 << 50;
 /// The longest names of all files and links together, in bytes: longer lists of checksums are not read either.
 pub const NAMES_MAX_BYTES: usize = crate::format::sums::SUMS_MAX_BYTES;
+/// The most names in a path, folders and file.
+pub const DEPTH_MAX: usize = 128;
 /// The longest file that may be a pointer of git LFS, in bytes.
 pub const POINTER_MAX_BYTES: u64 = 1024;
 

@@ -77,14 +77,6 @@ impl<'a> Reader<'a> {
         Ok(Self(Inner::Zip(Box::new(Zip::open(input, budget.clone())?))))
     }
 
-    /// How many bytes all files will have together, where the archive says that at its beginning.
-    pub fn total_bytes(&self) -> Option<u64> {
-        match &self.0 {
-            Inner::Tar(_) => None,
-            Inner::Zip(zip) => Some(zip.total_bytes()),
-        }
-    }
-
     /// The next member; what was not read of the one before is skipped. None when the archive has ended, and has ended well.
     pub fn next_member(&mut self) -> Result<Option<Member>, ArchiveError> {
         match &mut self.0 {

@@ -1,7 +1,7 @@
 //! Where each member may go: names that clash, the one root folder, what is left out, and what the model is.
 
 use super::error::shown;
-use super::limits::{NAMES_MAX_BYTES, POINTER_MAX_BYTES};
+use super::limits::{DEPTH_MAX, NAMES_MAX_BYTES, POINTER_MAX_BYTES};
 use super::links::Link;
 use super::names::{folded, hard_link_target, path_of, symlink_target};
 use super::{ArchiveError, Member, MemberKind};
@@ -89,15 +89,18 @@ impl Contents {
         if member.kind == MemberKind::Special {
             return Err(ArchiveError::dangerous(path.as_str(), "is a device, a fifo or a socket"));
         }
+        if path.as_str().split('/').count() > DEPTH_MAX {
+            return Err(ArchiveError::dangerous(path.as_str(), "lies too deep: a path may have 128 names"));
+        }
+        self.names_bytes += path.as_str().len() + LINE_BYTES;
         self.remember(&path, &member.kind)?;
+        if self.names_bytes > NAMES_MAX_BYTES {
+            return Err(ArchiveError::TooMany { member: shown(path.as_str()) });
+        }
         if is_left_out(&path) {
             return Ok(Place::Nothing);
         }
         let Some(below) = self.below_root(&path, &member.kind)? else { return Ok(Place::Nothing) };
-        self.names_bytes += path.as_str().len() + LINE_BYTES;
-        if self.names_bytes > NAMES_MAX_BYTES {
-            return Err(ArchiveError::TooMany { member: shown(path.as_str()) });
-        }
         let model = below.as_str().strip_prefix(layout::MODEL).and_then(|rest| rest.strip_prefix('/'));
         let model = model.and_then(|rest| rest.parse::<RelPath>().ok());
         match &member.kind {
@@ -125,7 +128,9 @@ impl Contents {
         let form = folded(path, self.ignores_case);
         for (at, _) in form.match_indices('/') {
             match self.seen.insert(key(&form[..at]), (Seen::Folder, [0; 8])) {
-                None | Some((Seen::Folder, _)) => {}
+                // Each is remembered, whoever names it: a few bytes of an archive must not become millions of them.
+                None => self.names_bytes += LINE_BYTES,
+                Some((Seen::Folder, _)) => {}
                 Some((Seen::File, _)) => return Err(ArchiveError::dangerous(path.as_str(), "lies below a file")),
                 Some((Seen::Link, _)) => return Err(ArchiveError::dangerous(path.as_str(), "lies below a link")),
             }

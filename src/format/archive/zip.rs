@@ -23,7 +23,6 @@ pub(super) struct Zip<R> {
     /// How many members were given.
     given: usize,
     current: Option<Current>,
-    total: u64,
 }
 
 /// The member that is being read.
@@ -39,12 +38,7 @@ impl<R: Read + Seek> Zip<R> {
     pub(super) fn open(mut input: R, budget: Budget) -> Result<Self, ArchiveError> {
         let directory = Directory::read(&mut input)?;
         budget.read(directory.length);
-        let total = directory.entries.iter().fold(0_u64, |sum, entry| sum.saturating_add(entry.size));
-        Ok(Self { input, budget, directory, given: 0, current: None, total })
-    }
-
-    pub(super) fn total_bytes(&self) -> u64 {
-        self.total
+        Ok(Self { input, budget, directory, given: 0, current: None })
     }
 
     pub(super) fn next_member(&mut self) -> Result<Option<Member>, ArchiveError> {

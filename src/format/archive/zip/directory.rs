@@ -134,6 +134,9 @@ fn read_end64(
         return Err(split());
     }
     let at = u64_at(locator, 8);
+    if at >= behind {
+        return Err(whole("its zip64 end record is not where its locator says"));
+    }
     let mut record = [0; END64_BYTES];
     input.seek(SeekFrom::Start(at)).map_err(failed)?;
     input.read_exact(&mut record).map_err(failed)?;
@@ -171,8 +174,8 @@ fn read_entries(mut input: impl Read, end: &End) -> Result<Vec<Entry>, ArchiveEr
         let mut texts = vec![0; lengths.iter().sum()];
         input.read_exact(&mut texts).map_err(cut)?;
         used += (ENTRY_BYTES + texts.len()) as u64;
-        names = names.saturating_add(lengths[0]);
         let entry = Entry::parse(&record, &texts[..lengths[0]], &texts[lengths[0]..lengths[0] + lengths[1]])?;
+        names = names.saturating_add(lengths[0]).saturating_add(entry.name.len());
         if names > NAMES_MAX_BYTES {
             return Err(ArchiveError::TooMany { member: entry.shown() });
         }
