@@ -21,8 +21,12 @@ pub async fn run(task: &Task, delete: &Delete) -> Result<Finished, EngineError> 
     let (path, sub_path, delete) = (task.volume.clone(), task.sub_path.clone(), delete.clone());
     blocking(move || {
         let volume = Volume::open(&path, sub_path.as_ref()).map_err(EngineError::Volume)?;
-        if let Some(model) = &delete.model {
-            remove_entry(&volume, model)?;
+        match &delete.model {
+            Some(model) if delete.unfinished_only => {
+                remove_stagings(&volume, &staging_prefix(model), None).map_err(EngineError::Volume)?;
+            }
+            Some(model) => remove_entry(&volume, model)?,
+            None => {}
         }
         if delete.source.is_some() {
             remove_stagings(&volume, &import::staging_prefix(delete.source), None).map_err(EngineError::Volume)?;

@@ -9,7 +9,7 @@ use crate::controller::config::Config;
 use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::{
-    ArchiveSpot, CaSource, HubView, Observed, Origin, Wanted, known_model, origin, wanted_claim,
+    ArchiveSpot, CaSource, HubView, Observed, Origin, Wanted, known_model, merge, origin, wanted_claim,
 };
 use crate::format::layout::Source;
 use crate::format::task::{
@@ -95,9 +95,14 @@ pub fn delete_job(observed: &Observed) -> Option<Job> {
         nonce: observed.nonce.clone(),
         volume: VOLUME_PATH.into(),
         sub_path: storage.sub_path.as_deref().and_then(|path| path.parse().ok()),
-        work: Work::Delete(Delete { model: known_model(&observed.entry), source: archive_source(observed) }),
+        work: Work::Delete(Delete {
+            model: known_model(&observed.entry),
+            // Whoever failed did not make what is there.
+            unfinished_only: observed.entry.status.as_ref().is_none_or(|status| status.manifest.is_none()),
+            source: archive_source(observed),
+        }),
     };
-    let settings = spec.job.clone().unwrap_or_else(|| observed.config.job.clone());
+    let settings = merge(spec.job.clone().unwrap_or_default(), &observed.config.job);
     let attempt = Attempt {
         owner: &Owner::of(observed),
         config: &observed.config,

@@ -1,6 +1,7 @@
 //! The whole objects, as they are sent.
 
 use crate::api::connection::{CaBundleKind, CaBundleRef, HubConnectionSpec, ProxySpec, SecretKeyRef};
+use crate::api::status::ManifestStatus;
 use crate::api::{HubConnection, ModelCacheEntry, label};
 use crate::controller::build;
 use crate::controller::fixture::{observed, own_claim, shared_claim};
@@ -49,7 +50,17 @@ fn the_job_of_an_entry_with_everything() {
 
 #[test]
 fn the_job_that_removes_files() {
-    insta::assert_yaml_snapshot!(build::delete_job(&shared_claim()));
+    let mut world = shared_claim();
+    world.entry.status.get_or_insert_default().manifest = Some(ManifestStatus::default());
+    insta::assert_yaml_snapshot!(build::delete_job(&world));
+}
+
+#[test]
+fn a_removal_has_the_operators_settings_behind_the_entrys() {
+    let mut world = observed("{repo: org/model, storage: {claimName: shared}, job: {priorityClassName: low}}");
+    world.config.job = serde_yaml::from_str("{nodeSelector: {disk: ssd}, priorityClassName: high}").unwrap();
+    let pod = build::delete_job(&world).unwrap().spec.unwrap().template.spec.unwrap();
+    assert_eq!((pod.priority_class_name.as_deref(), pod.node_selector.unwrap()["disk"].as_str()), (Some("low"), "ssd"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::attempt::{Standing, standing};
 use super::observed::{Attempt, Observed};
 use super::status::{Draft, claim_trouble, finish};
-use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, known_model};
+use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, known_model, leaves_files};
 use super::{Action, Plan, Why, backoff, deletion};
 use crate::api::entry::ReclaimPolicy;
 use crate::api::{FINALIZER, Phase, annotation};
@@ -24,20 +24,20 @@ pub fn decide(observed: &Observed) -> Plan {
     if observed.entry.metadata.deletion_timestamp.is_some() {
         return deletion::decide(observed);
     }
+    let mut actions = housekeeping(observed);
+    if observed.entry.spec.suspend == Some(true) {
+        return suspend(observed, actions);
+    }
     let wanted = match Wanted::of(observed) {
         Ok(wanted) => wanted,
         // What is on the volume needs no Hub any more.
         Err(why) if why.reason == Reason::ConnectionNotFound && is_kept(observed) => {
-            return finish(observed, Draft::of(observed), Vec::new(), None);
+            return finish(observed, Draft::of(observed), actions, None);
         }
-        Err(why) => return refuse(observed, &why),
+        Err(why) => return refuse(observed, &why, actions),
     };
     if let Some(why) = duplicate(observed, &wanted) {
-        return refuse(observed, &why);
-    }
-    let mut actions = housekeeping(observed, &wanted);
-    if observed.entry.spec.suspend == Some(true) {
-        return suspend(observed, actions);
+        return refuse(observed, &why, actions);
     }
     match observed.current() {
         Some(attempt) if attempt.job.metadata.deletion_timestamp.is_some() => {
@@ -52,11 +52,11 @@ pub fn decide(observed: &Observed) -> Plan {
         Some(attempt) if is_stuck_in_the_past(observed, attempt.job) => {
             actions.extend(delete_job(attempt.job));
             let mut draft = Draft::of(observed);
-            draft.phase(
-                Phase::Provisioning,
-                "Provisioning",
-                "the Job did not start and the spec changed: it is made anew",
-            );
+            if let Some(retry) = observed.asked_to_retry() {
+                draft.start_anew(Some(retry));
+            }
+            let message = "the Job did not start, and the spec or the operator's settings changed or a retry was asked for: it is made anew";
+            draft.phase(Phase::Provisioning, "Provisioning", message);
             finish(observed, draft, actions, Some(LISTEN_EVERY))
         }
         Some(attempt) => follow(observed, &wanted, attempt.job, actions),
@@ -77,23 +77,32 @@ fn is_transfer(attempt: &Attempt<'_>) -> bool {
 /// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
 /// the remedy.
 fn is_stuck_in_the_past(observed: &Observed, job: &Job) -> bool {
-    is_of_the_past(observed, job) && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
+    (is_of_the_past(observed, job) || observed.asked_to_retry().is_some())
+        && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
 }
 
-/// Whether a Job was made for an earlier spec.
+/// Whether a Job was made for an earlier spec, or by an operator with another image.
 pub(super) fn is_of_the_past(observed: &Observed, job: &Job) -> bool {
     let made_for = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::GENERATION));
     made_for.is_some_and(|generation| *generation != observed.generation())
+        || has_another_image(job, &observed.config.image)
+}
+
+/// Whether a Job's worker is of another image than this operator's.
+pub(super) fn has_another_image(job: &Job, image: &str) -> bool {
+    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let worker = pod.and_then(|pod| pod.containers.first()?.image.as_deref());
+    worker.is_some_and(|worker| worker != image)
 }
 
 /// What cannot begin at all: it waits for the cluster, or for a change of the spec.
-fn refuse(observed: &Observed, why: &Why) -> Plan {
+fn refuse(observed: &Observed, why: &Why, actions: Vec<Action>) -> Plan {
     let mut draft = Draft::of(observed);
     let waits = why.reason.recovery() == Recovery::Watch;
     draft.trouble(if waits { Phase::Pending } else { Phase::Failed }, why);
     // The older twin may go, and no watch of this entry tells of it.
     let again = (waits || why.reason == Reason::DuplicateEntry).then_some(LOOK_EVERY);
-    finish(observed, draft, Vec::new(), again)
+    finish(observed, draft, actions, again)
 }
 
 fn duplicate(observed: &Observed, wanted: &Wanted) -> Option<Why> {
@@ -107,15 +116,15 @@ fn duplicate(observed: &Observed, wanted: &Wanted) -> Option<Why> {
     Some(Why::new(Reason::DuplicateEntry, message))
 }
 
-/// What does not depend on how the work stands: our finalizer, the claim's owner, recorded Jobs.
-fn housekeeping(observed: &Observed, wanted: &Wanted) -> Vec<Action> {
+/// What depends neither on how the work stands nor on a Hub: our finalizer, the claim's owner, recorded Jobs.
+fn housekeeping(observed: &Observed) -> Vec<Action> {
     let mut actions = Vec::new();
-    match (wanted.leaves_files(), has_finalizer(observed)) {
+    match (leaves_files(&observed.entry.spec), has_finalizer(observed)) {
         (true, false) => actions.push(Action::AddFinalizer),
         (false, true) => actions.push(Action::RemoveFinalizer),
         _ => {}
     }
-    actions.extend(claim_owner(observed, wanted));
+    actions.extend(claim_owner(observed));
     // The last failed Job stays for people to look at its log, until the next attempt or success.
     let failed = matches!(phase(observed), Some(Phase::Failed | Phase::Retrying));
     for job in &observed.scene.jobs {
@@ -135,11 +144,12 @@ fn phase(observed: &Observed) -> Option<Phase> {
     observed.entry.status.as_ref()?.phase
 }
 
-fn claim_owner(observed: &Observed, wanted: &Wanted) -> Option<Action> {
-    wanted.template.as_ref()?;
+fn claim_owner(observed: &Observed) -> Option<Action> {
+    let spec = &observed.entry.spec;
+    spec.storage.as_ref()?.volume_claim_template.as_ref()?;
     let claim = observed.scene.claim.as_ref().filter(|_| observed.claim_is_own())?;
     let owned = claim.metadata.owner_references.iter().flatten().any(|owner| owner.uid == observed.uid());
-    let should = wanted.reclaim == ReclaimPolicy::Delete;
+    let should = spec.reclaim_policy.unwrap_or_default() == ReclaimPolicy::Delete;
     let (name, uid) = (claim.metadata.name.clone()?, claim.metadata.uid.clone()?);
     (owned != should).then_some(Action::SetClaimOwned { name, uid, owned: should })
 }
@@ -198,16 +208,12 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
                 message: format!("Job {name} succeeded but its log is lost; it runs again and finds its work done"),
                 retry_after_seconds: None,
             };
-            draft.failed(job, &failed, Some(Duration::ZERO));
-            Some(Duration::ZERO)
+            let wait = again_after_silence(observed.attempts_count());
+            draft.failed(job, &failed, Some(wait));
+            Some(wait)
         }
         Standing::Failed(failed) => {
-            let count = observed
-                .entry
-                .status
-                .as_ref()
-                .and_then(|status| status.attempts.as_ref())
-                .map_or(0, |attempts| attempts.count);
+            let count = observed.attempts_count();
             let wait = backoff::delay(failed.reason, count + 1, failed.retry_after_seconds, spread(observed.uid()));
             draft.failed(job, &failed, wait);
             wait
@@ -219,6 +225,12 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
     }
     actions.retain(|action| !matches!(action, Action::DeleteJob { name: other, .. } if other == name));
     finish(observed, draft, actions, again)
+}
+
+/// How long to wait after a success that nobody heard of: once at once, and then no faster than after any interruption.
+pub(super) fn again_after_silence(count: i64) -> Duration {
+    let wait = if count == 0 { None } else { backoff::delay(Reason::Interrupted, count + 1, None, 0) };
+    wait.unwrap_or_default()
 }
 
 /// A number that differs between entries and stays the same for one.

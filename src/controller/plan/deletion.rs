@@ -23,6 +23,15 @@ pub(super) fn decide(observed: &Observed) -> Plan {
         // Nothing can be created in it any more, and its claims go with it.
         return let_go(observed, None);
     }
+    // What was published and is not recorded yet has to be removed too.
+    if let Some(attempt) = observed.current().filter(|attempt| !is_delete(attempt.job))
+        && let Standing::Done(done, metadata) = standing(&observed.scene, attempt.job)
+    {
+        let mut draft = Draft::of(observed);
+        draft.done(attempt.job.metadata.name.as_deref().unwrap_or_default(), &done, metadata.as_deref());
+        draft.phase(Phase::Deleting, "Deleting", "the worker's end is recorded");
+        return finish(observed, draft, delete_job(attempt.job).into_iter().collect(), Some(LISTEN_EVERY));
+    }
     let transfers: Vec<_> = observed.scene.jobs.iter().filter(|job| !is_delete(job)).collect();
     if transfers.iter().any(|job| job.metadata.deletion_timestamp.is_none()) {
         let actions = transfers
@@ -32,12 +41,12 @@ pub(super) fn decide(observed: &Observed) -> Plan {
             .collect();
         return deleting(observed, actions, "the worker's Job is stopped first");
     }
+    if observed.annotation(annotation::FORCE_DELETE) == Some("true") {
+        return let_go(observed, Some("deletion was forced: the entry's files may be left in the claim"));
+    }
     let writers = observed.scene.pods.iter().filter(|pod| may_write(pod) && !belongs_to_deletion(observed, pod));
     if writers.count() > 0 {
         return deleting(observed, Vec::new(), "the worker's Pod ends first");
-    }
-    if observed.annotation(annotation::FORCE_DELETE) == Some("true") {
-        return let_go(observed, Some("deletion was forced: the entry's files may be left in the claim"));
     }
     if !has_files_to_remove(observed) {
         return let_go(observed, None);

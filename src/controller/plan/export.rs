@@ -1,7 +1,7 @@
 //! The decision for an export: one entry, written into one archive, once.
 
 use super::attempt::{Standing, standing};
-use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job};
+use super::decide::{LISTEN_EVERY, LOOK_EVERY, again_after_silence, delete_job, has_another_image};
 use super::observed::{ConnectionSight, Scene};
 use super::record::{self, Says, signed};
 use super::status::{Obstacle, claim_trouble, human_bytes};
@@ -140,6 +140,12 @@ pub fn decide(observed: &ObservedExport) -> Plan<ModelCacheExportStatus> {
         if attempt.job.metadata.deletion_timestamp.is_some() {
             return draft.finish(observed, housekeeping, Some(LISTEN_EVERY));
         }
+        if is_stuck(observed, attempt.job) {
+            let mut draft = draft;
+            draft.begins(observed);
+            draft.phase(ExportPhase::Pending, "Starting", "the Job did not start: it is made anew");
+            return draft.finish(observed, delete_job(attempt.job).into_iter().collect(), Some(LISTEN_EVERY));
+        }
         return follow(observed, attempt.job, draft, housekeeping);
     }
     match due(observed) {
@@ -157,6 +163,12 @@ fn recorded_jobs(observed: &ObservedExport) -> Vec<Action> {
     };
     let keeps = failed && observed.scene.current(observed.recorded_job()).is_none();
     observed.scene.jobs.iter().filter(is_over).filter(|_| !keeps).filter_map(delete_job).collect()
+}
+
+/// Whether a Job cannot start, and another one might: the operator's image is another, or somebody asks for a retry.
+fn is_stuck(observed: &ObservedExport, job: &Job) -> bool {
+    (observed.asked_to_retry().is_some() || has_another_image(job, &observed.config.image))
+        && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
 }
 
 enum Due {
@@ -198,7 +210,8 @@ fn begin(observed: &ObservedExport, mut draft: Draft, mut actions: Vec<Action>) 
             None => format!("entry {name:?} does not exist in this namespace: create it, or another export"),
         };
         draft.phase(ExportPhase::Pending, "WaitsForEntry", &message);
-        return draft.finish(observed, actions, None);
+        // The entry is read from another watch's memory than the one that wakes us.
+        return draft.finish(observed, actions, Some(LOOK_EVERY));
     };
     let wanted = match wanted(observed, entry) {
         Ok(wanted) => wanted,
@@ -262,8 +275,9 @@ fn follow(
                 message: format!("Job {name} succeeded but its log is lost; it runs again and finds its work done"),
                 retry_after_seconds: None,
             };
-            draft.failed(job, &failed, Some(Duration::ZERO));
-            Some(Duration::ZERO)
+            let wait = again_after_silence(observed.attempts().map_or(0, |attempts| attempts.count));
+            draft.failed(job, &failed, Some(wait));
+            Some(wait)
         }
         Standing::Failed(failed) => {
             let count = observed.attempts().map_or(0, |attempts| attempts.count);

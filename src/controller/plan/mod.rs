@@ -21,7 +21,8 @@ pub use decide::decide;
 pub use observed::{ConnectionSight, Observed, Peer, Scene, Warning};
 pub use status::{Obstacle, obstructed};
 pub use wanted::{
-    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, origin, volume_and_key, wanted_claim,
+    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, merge, origin, volume_and_key,
+    wanted_claim,
 };
 
 use crate::api::{ModelCacheEntry, ModelCacheEntryStatus};

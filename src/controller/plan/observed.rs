@@ -130,6 +130,12 @@ impl Observed {
         self.entry.status.as_ref()?.attempts.as_ref()?.last_job.as_deref()
     }
 
+    /// How many attempts ended since the last success, change of the spec or retry.
+    pub fn attempts_count(&self) -> i64 {
+        let attempts = self.entry.status.as_ref().and_then(|status| status.attempts.as_ref());
+        attempts.map_or(0, |attempts| attempts.count)
+    }
+
     /// The Job that is at work, or whose end is not recorded yet.
     pub fn current(&self) -> Option<Attempt<'_>> {
         self.scene.current(self.recorded_job())

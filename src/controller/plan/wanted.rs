@@ -148,11 +148,12 @@ impl Wanted {
             Origin::Archive { place, .. } => place.shown(),
         }
     }
+}
 
-    /// Whether files stay in somebody else's claim when the entry goes, and so need a finalizer to be removed.
-    pub fn leaves_files(&self) -> bool {
-        self.template.is_none() && self.reclaim == ReclaimPolicy::Delete
-    }
+/// Whether files stay in somebody else's claim when the entry goes, and so need a finalizer to be removed.
+pub(super) fn leaves_files(spec: &ModelCacheEntrySpec) -> bool {
+    let shared = spec.storage.as_ref().is_some_and(|storage| storage.volume_claim_template.is_none());
+    shared && spec.reclaim_policy.unwrap_or_default() == ReclaimPolicy::Delete
 }
 
 /// The name of the claim that an entry uses.
@@ -295,7 +296,7 @@ pub(super) fn hub_view(sight: &ConnectionSight, config: &Config) -> Result<HubVi
 }
 
 /// The entry's settings, each with the operator's default behind it.
-pub(super) fn merge(own: JobSettings, default: &JobSettings) -> JobSettings {
+pub fn merge(own: JobSettings, default: &JobSettings) -> JobSettings {
     let JobSettings {
         resources,
         node_selector,

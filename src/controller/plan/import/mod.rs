@@ -226,6 +226,7 @@ fn rest(
     if !observed.has_failed() {
         draft.settle();
     }
+    let again = again.or(draft.look_again());
     draft.finish(observed, actions, again)
 }
 
@@ -376,6 +377,7 @@ fn listed(
     }
     draft.count(&entries, &refused, refused.len());
     draft.settle();
+    let again = again.or(draft.look_again());
     draft.finish(observed, actions, again)
 }
 

@@ -1,5 +1,6 @@
 //! What is said of an import: its entries, counted.
 
+use super::super::decide::LOOK_EVERY;
 use super::{Folder, ObservedImport, Place, left_alone};
 use crate::api::import::{ImportPhase, ImportedArchive, LISTED_MAX};
 use crate::api::status::AttemptsStatus;
@@ -99,6 +100,12 @@ impl Draft {
         all.sort_by(|one, other| (rank(one), &one.name, &one.entry).cmp(&(rank(other), &other.name, &other.entry)));
         all.truncate(LISTED_MAX);
         self.status.archives = all;
+    }
+
+    /// When to count again though nothing is heard: the entries are read from another watch's memory than the one that
+    /// wakes us.
+    pub(super) fn look_again(&self) -> Option<Duration> {
+        (self.status.phase == Some(ImportPhase::Importing)).then_some(LOOK_EVERY)
     }
 
     /// Sets the phase to what the counted archives imply.

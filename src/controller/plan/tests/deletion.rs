@@ -29,6 +29,43 @@ fn files_in_a_shared_claim_are_removed_by_a_job() {
     assert_eq!(kinds(&plan), ["RemoveFinalizer"]);
 }
 
+fn removal(plan: &Plan) -> crate::format::task::Delete {
+    let job = plan.actions.iter().find_map(|action| match action {
+        Action::CreateJob(job) => crate::controller::plan::observed::task_of(job),
+        _ => None,
+    });
+    match job.expect("a Job is created").work {
+        crate::format::task::Work::Delete(delete) => delete,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_entry_that_failed_takes_no_model_along_that_it_did_not_make() {
+    let (_, world) = round(shared_claim());
+    let (_, world) = round(world.running().failed(Reason::Conflict, None));
+    let (_, world) = round(world.forgotten().deleted());
+    assert!(removal(&decide(&world)).unfinished_only);
+    assert!(!removal(&decide(&ready().deleted())).unfinished_only);
+}
+
+#[test]
+fn what_was_published_while_nobody_looked_is_removed_too() {
+    let (_, world) = round(shared_claim());
+    let (plan, world) = round(world.succeeded().deleted());
+    assert_eq!(kinds(&plan), ["DeleteJob"]);
+    assert!(plan.status.manifest.is_some(), "the worker's end is recorded first");
+    assert!(!removal(&decide(&world.forgotten())).unfinished_only);
+}
+
+#[test]
+fn a_forced_deletion_waits_for_no_pod() {
+    let (_, world) = round(shared_claim());
+    let (_, world) = round(world.running().deleted());
+    let plan = decide(&world.annotated(annotation::FORCE_DELETE, "true"));
+    assert_eq!(kinds(&plan), ["RemoveFinalizer"]);
+}
+
 #[test]
 fn the_work_is_stopped_before_files_are_removed() {
     let (_, world) = round(shared_claim());

@@ -185,6 +185,9 @@ fn a_published_model_needs_its_connection_no_more() {
     world.connection = ConnectionSight::Missing("corp".into());
     let plan = decide(&world);
     assert_eq!((plan.status.phase, plan.actions.len(), plan.notices.len()), (Some(Phase::Ready), 0, 0));
+    let mut retained = world.clone();
+    retained.entry.spec.reclaim_policy = Some(crate::api::entry::ReclaimPolicy::Retain);
+    assert_eq!(kinds(&decide(&retained)), ["SetClaimOwned"], "what needs no Hub is done");
     world.scene.claim = None;
     assert_eq!(ready_reason(&decide(&world)), "ConnectionNotFound", "with an empty volume it does");
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::Phase;
+use crate::api::{Phase, annotation};
 use crate::controller::fixture::{claim, own_claim, shared_claim, worker};
 use crate::controller::plan::{Obstacle, Warning, Why, obstructed};
 use crate::ident::Reason;
@@ -204,6 +204,18 @@ fn a_worker_that_cannot_start_is_made_anew_when_the_spec_changes() {
     let mut running = at_work().running();
     running.entry.metadata.generation = Some(2);
     assert_eq!(kinds(&decide(&running)), [""; 0]);
+}
+
+#[test]
+fn a_worker_that_cannot_start_is_made_anew_by_a_retry_or_another_image() {
+    let stuck = at_work().with_pod(&waiting("ErrImagePull"));
+    let (plan, after) = round(stuck.clone().annotated(annotation::RETRY, "1"));
+    assert_eq!(kinds(&plan), ["DeleteJob"]);
+    assert_eq!(kinds(&decide(&after.forgotten())), ["CreateJob"]);
+    let mut upgraded = stuck;
+    upgraded.config.image = "registry.example/modelcache:2".into();
+    assert_eq!(kinds(&decide(&upgraded)), ["DeleteJob"]);
+    assert_eq!(kinds(&decide(&upgraded.running())), [""; 0], "one that runs is left alone");
 }
 
 #[test]
