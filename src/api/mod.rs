@@ -90,7 +90,7 @@ pub mod annotation {
 
 /// The condition types of an entry.
 pub mod condition {
-    /// The model is in the volume, whole and verified.
+    /// The model is in the volume, whole.
     pub const READY: &str = "Ready";
     /// The claim is there and a worker can use it.
     pub const STORAGE_READY: &str = "StorageReady";

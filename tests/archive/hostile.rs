@@ -42,6 +42,7 @@ fn names() {
     let named = |name: &str| with(|tar| tar.file(name, b"x"));
     let long = "x".repeat(256);
     let deep = format!("m/model/{}x", "d/".repeat(2100));
+    let folders = format!("m/model/{}x", "d/".repeat(127));
     refuse(vec![
         kind("absolute", named("/etc/cron.d/x"), UNSAFE, "/etc/cron.d/x"),
         kind("above", named("../x"), UNSAFE, "../x"),
@@ -71,6 +72,7 @@ fn names() {
             UNSAFE,
             "m/model/xxx",
         ),
+        kind("many folders", with(|tar| tar.pax("path", folders.as_bytes()).file("x", b"x")), UNSAFE, "m/model/d/d"),
         kind("long path", with(|tar| tar.pax("path", deep.as_bytes()).file("x", b"x")), UNSAFE, "m/model/d/d"),
     ]);
 }
@@ -358,7 +360,14 @@ fn zips_that_lie() {
         field
     };
     let fat = |name: &str| Member { made_by: 0, mode: 0, ..Member::new(name, b"x") };
+    let nowhere = |end: &mut Vec<u8>| {
+        let mut locator = b"PK\x06\x07\0\0\0\0".to_vec();
+        locator.extend_from_slice(&u64::MAX.to_le_bytes());
+        locator.extend_from_slice(&1_u32.to_le_bytes());
+        end.splice(0..0, locator);
+    };
     refuse(vec![
+        kind("a zip64 locator that points nowhere", zip_with(&seed(), nowhere), INVALID, "zip64"),
         kind("encrypted", one(Member { flags: 1, ..x() }), INVALID, "m/model/x"),
         kind("strongly encrypted", one(Member { flags: 1 << 6 | 1, ..x() }), INVALID, "m/model/x"),
         kind("masked headers", one(Member { flags: 1 << 13, ..x() }), INVALID, "m/model/x"),

@@ -6,6 +6,7 @@ use crate::rig::Rig;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
+use modelcache::engine::import::inspect;
 use modelcache::engine::progress::Progress;
 use modelcache::engine::{self, EngineError, Finished, Settings};
 use modelcache::format::task::{ArchivePlace, ArchiveUrl, HubAccess, Import, MountedFile, ProxyChoice, Task, Work};
@@ -241,9 +242,13 @@ async fn a_hub_proves_the_files_of_an_archive() {
         (Tar::seed().file("m/model/stranger", b""), "stranger"),
     ] {
         let rig = Rig::new();
-        let error = run(&rig.volume(), against(&rig, bad)).await.unwrap_err();
-        assert_eq!(error.reason(), Reason::ChecksumMismatch, "{error}");
-        assert!(error.to_string().contains(name), "{error}");
+        let import = against(&rig, bad);
+        // What looks says the same as what does.
+        let looked = inspect(&import, &Settings::default(), &Arc::new(Progress::default())).await.map(drop);
+        for error in [run(&rig.volume(), import).await.unwrap_err(), looked.unwrap_err()] {
+            assert_eq!(error.reason(), Reason::ChecksumMismatch, "{error}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
         rig.assert_untouched();
     }
 }
