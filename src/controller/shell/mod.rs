@@ -59,6 +59,8 @@ pub enum ShellError {
 
 /// At most so many entries are worked on at a time.
 const CONCURRENCY: u16 = 8;
+/// How long the rounds that are under way may take to end when the operator stops.
+const ENDING: Duration = Duration::from_secs(3);
 /// A watch is ended by the server before this time (290 s): what is silent for longer is dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(305);
 
@@ -77,8 +79,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellE
     if lease.acquire(&stop).await {
         tracing::info!(identity = options.identity, "leads");
         let working = stop.child_token();
-        let work = control(client, options, working.clone());
-        tokio::pin!(work);
+        let mut work = Box::pin(control(client, options, working.clone()));
         let lost = tokio::select! {
             () = &mut work => false,
             lost = lease.keep(&stop) => lost,
@@ -88,7 +89,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellE
         if lost {
             return Err(ShellError::LostLease);
         }
-        work.await;
+        // What waits for a time to look again may wait for minutes; what is dropped writes no more.
+        let _ = tokio::time::timeout(ENDING, &mut work).await;
+        drop(work);
         lease.release().await;
     }
     let _ = server.await;
