@@ -2,6 +2,7 @@
 
 use super::attempt::{Standing, standing};
 use super::observed::{Attempt, Observed};
+use super::record;
 use super::status::{Draft, claim_trouble, finish};
 use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, known_model, leaves_files};
 use super::{Action, Plan, Why, backoff, deletion};
@@ -125,14 +126,8 @@ fn housekeeping(observed: &Observed) -> Vec<Action> {
         _ => {}
     }
     actions.extend(claim_owner(observed));
-    // The last failed Job stays for people to look at its log, until the next attempt or success.
     let failed = matches!(phase(observed), Some(Phase::Failed | Phase::Retrying));
-    for job in &observed.scene.jobs {
-        let recorded = job.metadata.name.as_deref() == observed.recorded_job();
-        if recorded && job.metadata.deletion_timestamp.is_none() && !(failed && observed.current().is_none()) {
-            actions.extend(delete_job(job));
-        }
-    }
+    actions.extend(record::recorded_jobs(&observed.scene, observed.recorded_job(), failed));
     actions
 }
 
@@ -241,7 +236,7 @@ fn spread(uid: &str) -> u64 {
 /// Nothing is under way: what was achieved holds, or another attempt is due, or it is not due yet.
 fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
     let status = observed.entry.status.as_ref();
-    let attempts = status.and_then(|status| status.attempts.as_ref());
+    let attempts = observed.attempts();
     let retry = observed.asked_to_retry();
     match phase(observed) {
         Some(Phase::Ready) if is_kept(observed) => {
@@ -257,18 +252,14 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
                 attempts.and_then(|attempts| attempts.last_hub.as_ref()).is_some_and(|hub| *hub != wanted.hub.digest());
             let changed =
                 mended || status.and_then(|status| status.observed_generation) != observed.entry.metadata.generation;
-            let due = attempts.and_then(|attempts| attempts.next_retry_at.as_ref()).map(|time| time.0);
             if retry.is_some() || changed {
                 let mut draft = Draft::of(observed);
                 draft.start_anew(retry);
                 return begin(observed, wanted, draft, actions);
             }
-            match due {
-                Some(due) if due > observed.now => {
-                    let left = Duration::try_from(observed.now.duration_until(due)).unwrap_or(LOOK_EVERY);
-                    finish(observed, Draft::of(observed), actions, Some(left))
-                }
-                Some(_) => begin(observed, wanted, Draft::of(observed), actions),
+            match record::time_left(attempts, observed.now) {
+                Some(Duration::ZERO) => begin(observed, wanted, Draft::of(observed), actions),
+                Some(left) => finish(observed, Draft::of(observed), actions, Some(left)),
                 // Refused before any attempt (a twin, a bad name): the cause is gone, or we would not be here.
                 None if attempts.is_none_or(|attempts| attempts.count == 0) => {
                     begin(observed, wanted, Draft::of(observed), actions)

@@ -3,6 +3,7 @@
 use super::attempt::{Standing, may_write, standing};
 use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_of_the_past};
 use super::observed::{Observed, task_of};
+use super::record;
 use super::status::{Draft, finish};
 use super::{Action, Notice, Plan, Why, backoff, wanted};
 use crate::api::entry::ReclaimPolicy;
@@ -11,7 +12,6 @@ use crate::controller::build;
 use crate::format::task::Work;
 use crate::ident::Reason;
 use k8s_openapi::api::batch::v1::Job;
-use std::time::Duration;
 
 /// Decides how an entry that is being deleted goes on.
 pub(super) fn decide(observed: &Observed) -> Plan {
@@ -116,12 +116,7 @@ fn remove_files(observed: &Observed) -> Plan {
         }
         Standing::Running(_) => deleting(observed, Vec::new(), &format!("Job {name} removes the entry's files")),
         Standing::Failed(failed) => {
-            let count = observed
-                .entry
-                .status
-                .as_ref()
-                .and_then(|status| status.attempts.as_ref())
-                .map_or(0, |attempts| attempts.count);
+            let count = observed.attempts_count();
             // Nobody changes the spec of an entry that goes: every failure is tried again.
             let wait = backoff::delay(Reason::HubUnavailable, count + 1, None, 0).unwrap_or(backoff::RECHECK);
             let mut draft = Draft::of(observed);
@@ -136,14 +131,9 @@ fn remove_files(observed: &Observed) -> Plan {
 
 /// No removal is under way: it starts, unless an earlier one failed and the next is not due yet.
 fn start_or_wait(observed: &Observed) -> Plan {
-    let attempts = observed.entry.status.as_ref().and_then(|status| status.attempts.as_ref());
     let phase = observed.entry.status.as_ref().and_then(|status| status.phase);
-    let due = attempts.and_then(|attempts| attempts.next_retry_at.as_ref()).map(|time| time.0);
-    if let Some(due) = due
-        && phase == Some(Phase::Deleting)
-        && due > observed.now
-    {
-        let left = Duration::try_from(observed.now.duration_until(due)).unwrap_or(LOOK_EVERY);
+    let left = record::time_left(observed.attempts(), observed.now).unwrap_or_default();
+    if phase == Some(Phase::Deleting) && !left.is_zero() {
         return finish(observed, Draft::of(observed), Vec::new(), Some(left));
     }
     let mut actions: Vec<_> = observed.scene.jobs.iter().filter_map(delete_job).collect();

@@ -6,11 +6,11 @@ use super::observed::{ConnectionSight, Scene};
 use super::record::{self, Says, signed};
 use super::status::{Obstacle, claim_trouble, human_bytes};
 use super::wanted::{ArchiveSpot, CaSource, HubView, hub_view, known_model, merge, wanted_claim};
-use super::{Action, Notice, Plan, Why, backoff};
+use super::{Action, Plan, Why, backoff};
 use crate::api::export::{ArchiveStatus, ExportDisplay, ExportFormat, ExportPhase};
 use crate::api::job::JobSettings;
 use crate::api::status::AttemptsStatus;
-use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheExportStatus, Phase, annotation, condition};
+use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheExportStatus, Phase, condition};
 use crate::controller::build::{self, Owner};
 use crate::controller::config::Config;
 use crate::format::outcome::{Done, Failed};
@@ -76,9 +76,7 @@ impl ObservedExport {
 
     /// The newest value of the retry annotation, when it was not acted on yet.
     fn asked_to_retry(&self) -> Option<&str> {
-        let asked = self.export.metadata.annotations.as_ref()?.get(annotation::RETRY)?.as_str();
-        let acted = self.attempts().and_then(|attempts| attempts.last_retry.as_deref());
-        (acted != Some(asked)).then_some(asked)
+        record::asked_to_retry(&self.export.metadata, self.attempts())
     }
 }
 
@@ -132,7 +130,8 @@ pub fn decide(observed: &ObservedExport) -> Plan<ModelCacheExportStatus> {
         // Owner references take its Jobs; the archive stays.
         return draft.finish(observed, Vec::new(), None);
     }
-    let housekeeping = recorded_jobs(observed);
+    let failed = matches!(observed.phase(), Some(ExportPhase::Failed | ExportPhase::Retrying));
+    let housekeeping = record::recorded_jobs(&observed.scene, observed.recorded_job(), failed);
     if observed.phase() == Some(ExportPhase::Complete) {
         return draft.finish(observed, housekeeping, None);
     }
@@ -149,20 +148,9 @@ pub fn decide(observed: &ObservedExport) -> Plan<ModelCacheExportStatus> {
         return follow(observed, attempt.job, draft, housekeeping);
     }
     match due(observed) {
-        Due::Now => begin(observed, draft, housekeeping),
-        Due::In(wait) => draft.finish(observed, housekeeping, Some(wait)),
-        Due::Never => draft.finish(observed, housekeeping, None),
+        Some(Duration::ZERO) => begin(observed, draft, housekeeping),
+        again => draft.finish(observed, housekeeping, again),
     }
-}
-
-/// The last failed Job stays for people to look at its log, until the next attempt or success.
-fn recorded_jobs(observed: &ObservedExport) -> Vec<Action> {
-    let failed = matches!(observed.phase(), Some(ExportPhase::Failed | ExportPhase::Retrying));
-    let is_over = |job: &&Job| {
-        job.metadata.name.as_deref() == observed.recorded_job() && job.metadata.deletion_timestamp.is_none()
-    };
-    let keeps = failed && observed.scene.current(observed.recorded_job()).is_none();
-    observed.scene.jobs.iter().filter(is_over).filter(|_| !keeps).filter_map(delete_job).collect()
 }
 
 /// Whether a Job cannot start, and another one might: the operator's image is another, or somebody asks for a retry.
@@ -171,30 +159,18 @@ fn is_stuck(observed: &ObservedExport, job: &Job) -> bool {
         && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
 }
 
-enum Due {
-    Now,
-    In(Duration),
-    Never,
-}
-
-fn due(observed: &ObservedExport) -> Due {
-    if observed.asked_to_retry().is_some() {
-        return Due::Now;
-    }
-    let Some(ExportPhase::Failed | ExportPhase::Retrying) = observed.phase() else { return Due::Now };
+/// How long it is until the next attempt; none where it waits for a change.
+fn due(observed: &ObservedExport) -> Option<Duration> {
+    let has_failed = matches!(observed.phase(), Some(ExportPhase::Failed | ExportPhase::Retrying));
     let attempts = observed.attempts();
     let mended = attempts
         .and_then(|attempts| attempts.last_hub.as_ref())
         .is_some_and(|hub| hub_view(&observed.connection, &observed.config).is_ok_and(|view| view.digest() != *hub));
-    match attempts.and_then(|attempts| attempts.next_retry_at.as_ref()).map(|time| time.0) {
-        _ if mended => Due::Now,
-        Some(due) if due > observed.now => {
-            Due::In(Duration::try_from(observed.now.duration_until(due)).unwrap_or(LOOK_EVERY))
-        }
-        Some(_) => Due::Now,
-        None if attempts.is_none_or(|attempts| attempts.count == 0) => Due::Now,
-        None => Due::Never,
+    if observed.asked_to_retry().is_some() || !has_failed || mended {
+        return Some(Duration::ZERO);
     }
+    let untried = attempts.is_none_or(|attempts| attempts.count == 0);
+    record::time_left(attempts, observed.now).or(untried.then_some(Duration::ZERO))
 }
 
 /// Begins an attempt, if the entry is Ready.
@@ -335,13 +311,7 @@ impl Draft {
 
     /// An attempt begins; a retry forgets what was tried.
     fn begins(&mut self, observed: &ObservedExport) {
-        let retry = observed.asked_to_retry().map(str::to_owned);
-        let attempts = self.attempts();
-        attempts.next_retry_at = None;
-        if retry.is_some() {
-            attempts.count = 0;
-            attempts.last_retry = retry;
-        }
+        record::begin(self.attempts(), observed.asked_to_retry());
     }
 
     fn done(&mut self, observed: &ObservedExport, job: &str, done: &Done) {
@@ -373,18 +343,12 @@ impl Draft {
         actions: Vec<Action>,
         again: Option<Duration>,
     ) -> Plan<ModelCacheExportStatus> {
-        let word = |status: &ModelCacheExportStatus| {
-            let complete = status.conditions.iter().find(|condition| condition.type_ == condition::COMPLETE);
-            (status.phase, complete.map(|complete| complete.reason.clone()))
+        let told = |status: &ModelCacheExportStatus| {
+            (status.phase, record::reason_of(&status.conditions, condition::COMPLETE).map(str::to_owned))
         };
         let status = self.status;
-        let changed = observed.export.status.as_ref().map(word) != Some(word(&status));
-        let complete = status.conditions.iter().find(|condition| condition.type_ == condition::COMPLETE);
-        let notice = complete.filter(|_| changed).map(|complete| Notice {
-            warning: Reason::ALL.iter().any(|reason| reason.as_str() == complete.reason),
-            reason: complete.reason.clone(),
-            message: complete.message.clone(),
-        });
-        Plan { actions, status, notices: notice.into_iter().collect(), again }
+        let changed = observed.export.status.as_ref().map(told) != Some(told(&status));
+        let notices = record::notice(&status.conditions, condition::COMPLETE).filter(|_| changed);
+        Plan { actions, status, notices: notices.into_iter().collect(), again }
     }
 }

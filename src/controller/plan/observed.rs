@@ -1,6 +1,8 @@
 //! Everything that one decision is made from.
 
-use crate::api::{HubConnection, ModelCacheEntry, annotation, label};
+use super::record;
+use crate::api::status::AttemptsStatus;
+use crate::api::{HubConnection, ModelCacheEntry, label};
 use crate::controller::config::Config;
 use crate::format::outcome::Heard;
 use crate::format::task::{TASK_VARIABLE, Task};
@@ -118,22 +120,24 @@ impl Observed {
         self.entry.metadata.annotations.as_ref()?.get(key).map(String::as_str)
     }
 
+    /// What was tried.
+    pub fn attempts(&self) -> Option<&AttemptsStatus> {
+        self.entry.status.as_ref()?.attempts.as_ref()
+    }
+
     /// The newest value of the retry annotation, when it was not acted on yet.
     pub fn asked_to_retry(&self) -> Option<&str> {
-        let asked = self.annotation(annotation::RETRY)?;
-        let acted = self.entry.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_retry.as_deref());
-        (acted != Some(asked)).then_some(asked)
+        record::asked_to_retry(&self.entry.metadata, self.attempts())
     }
 
     /// The Job whose end is recorded in the status already.
     pub fn recorded_job(&self) -> Option<&str> {
-        self.entry.status.as_ref()?.attempts.as_ref()?.last_job.as_deref()
+        self.attempts()?.last_job.as_deref()
     }
 
     /// How many attempts ended since the last success, change of the spec or retry.
     pub fn attempts_count(&self) -> i64 {
-        let attempts = self.entry.status.as_ref().and_then(|status| status.attempts.as_ref());
-        attempts.map_or(0, |attempts| attempts.count)
+        self.attempts().map_or(0, |attempts| attempts.count)
     }
 
     /// The Job that is at work, or whose end is not recorded yet.

@@ -1,12 +1,16 @@
-//! What statuses of all kinds have in common: conditions, progress, attempts.
+//! What entries, exports and imports have in common: conditions, progress, attempts, retries.
 
+use super::decide::{LOOK_EVERY, delete_job};
+use super::observed::Scene;
 use super::status::human_bytes;
+use super::{Action, Notice};
 use crate::api::annotation;
 use crate::api::status::{AttemptsStatus, ProgressStatus};
 use crate::format::outcome::{Failed, Progress};
+use crate::ident::Reason;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use std::time::Duration;
 
 /// What a condition says.
@@ -92,6 +96,56 @@ pub(super) fn success(attempts: &mut AttemptsStatus, job: &str) {
         last_retry: attempts.last_retry.take(),
         ..AttemptsStatus::default()
     };
+}
+
+/// An attempt begins; a retry forgets what was tried.
+pub(super) fn begin(attempts: &mut AttemptsStatus, retry: Option<&str>) {
+    attempts.next_retry_at = None;
+    if let Some(retry) = retry {
+        attempts.count = 0;
+        attempts.last_retry = Some(retry.to_owned());
+    }
+}
+
+/// The newest value of the retry annotation, when it was not acted on yet.
+pub(super) fn asked_to_retry<'a>(object: &'a ObjectMeta, attempts: Option<&AttemptsStatus>) -> Option<&'a str> {
+    let asked = object.annotations.as_ref()?.get(annotation::RETRY)?.as_str();
+    let acted = attempts.and_then(|attempts| attempts.last_retry.as_deref());
+    (acted != Some(asked)).then_some(asked)
+}
+
+/// How long it is until the next attempt, and nothing when it is due; none where no time is set.
+pub(super) fn time_left(attempts: Option<&AttemptsStatus>, now: Timestamp) -> Option<Duration> {
+    let due = attempts?.next_retry_at.as_ref()?.0;
+    if due <= now {
+        return Some(Duration::ZERO);
+    }
+    Some(Duration::try_from(now.duration_until(due)).unwrap_or(LOOK_EVERY))
+}
+
+/// The Jobs whose end is recorded go. The last one that failed stays for people to look at its log, until the next attempt or
+/// success.
+pub(super) fn recorded_jobs(scene: &Scene, recorded: Option<&str>, has_failed: bool) -> Vec<Action> {
+    if has_failed && scene.current(recorded).is_none() {
+        return Vec::new();
+    }
+    let is_over = |job: &&Job| job.metadata.name.as_deref() == recorded && job.metadata.deletion_timestamp.is_none();
+    scene.jobs.iter().filter(is_over).filter_map(delete_job).collect()
+}
+
+/// What people who watch events are told of a condition.
+pub(super) fn notice(conditions: &[Condition], type_: &str) -> Option<Notice> {
+    let said = conditions.iter().find(|condition| condition.type_ == type_)?;
+    Some(Notice {
+        warning: Reason::ALL.iter().any(|reason| reason.as_str() == said.reason),
+        reason: said.reason.clone(),
+        message: said.message.clone(),
+    })
+}
+
+/// The reason that a condition gives.
+pub(super) fn reason_of<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a str> {
+    conditions.iter().find(|condition| condition.type_ == type_).map(|condition| condition.reason.as_str())
 }
 
 pub(super) fn signed(number: u64) -> i64 {

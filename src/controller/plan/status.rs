@@ -3,7 +3,7 @@
 use super::observed::{Observed, Scene};
 use super::record::{self, Says, signed};
 use super::wanted::{Origin, Wanted, known_model};
-use super::{Notice, Plan, Why};
+use super::{Plan, Why};
 use crate::api::status::{AttemptsStatus, DisplayStatus, ManifestStatus, VolumeStatus};
 use crate::api::{ModelCacheEntryStatus, Phase, condition};
 use crate::format::outcome::{Done, Failed, Progress};
@@ -288,19 +288,11 @@ pub fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
 /// A plan of a drafted status: what changed for people becomes a notice.
 pub(super) fn finish(observed: &Observed, draft: Draft, actions: Vec<super::Action>, again: Option<Duration>) -> Plan {
     let status = draft.into_status();
-    let word = |status: &ModelCacheEntryStatus| {
-        status.conditions.iter().find(|condition| condition.type_ == condition::READY).map(|ready| ready.reason.clone())
+    let told = |status: &ModelCacheEntryStatus| {
+        (status.phase, record::reason_of(&status.conditions, condition::READY).map(str::to_owned))
     };
-    let old = observed.entry.status.as_ref();
-    let mut notices = Vec::new();
-    if old.and_then(word) != word(&status) || old.and_then(|old| old.phase) != status.phase {
-        let ready = status.conditions.iter().find(|condition| condition.type_ == condition::READY);
-        notices.extend(ready.map(|ready| Notice {
-            warning: Reason::ALL.iter().any(|reason| reason.as_str() == ready.reason),
-            reason: ready.reason.clone(),
-            message: ready.message.clone(),
-        }));
-    }
+    let changed = observed.entry.status.as_ref().map(told).unwrap_or_default() != told(&status);
+    let notices = record::notice(&status.conditions, condition::READY).filter(|_| changed).into_iter().collect();
     Plan { actions, status, notices, again }
 }
 

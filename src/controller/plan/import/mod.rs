@@ -9,9 +9,10 @@ mod tally;
 use super::attempt::{Standing, standing};
 use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job};
 use super::observed::Scene;
+use super::record;
 use super::status::{Obstacle, claim_trouble};
 use super::wanted::{ArchiveSpot, merge};
-use super::{Action, Met, Notice, Plan, Why, backoff, record};
+use super::{Action, Met, Notice, Plan, Why, backoff};
 use crate::api::import::{ImportPhase, ImportedArchive};
 use crate::api::job::JobSettings;
 use crate::api::status::AttemptsStatus;
@@ -89,9 +90,7 @@ impl ObservedImport {
 
     /// The newest value of the retry annotation, when it was not acted on yet.
     fn asked_to_retry(&self) -> Option<&str> {
-        let asked = self.import.metadata.annotations.as_ref()?.get(annotation::RETRY)?.as_str();
-        let acted = self.attempts().and_then(|attempts| attempts.last_retry.as_deref());
-        (acted != Some(asked)).then_some(asked)
+        record::asked_to_retry(&self.import.metadata, self.attempts())
     }
 
     fn place(&self) -> Result<Place<'_>, Why> {
@@ -134,7 +133,7 @@ pub fn decide(observed: &ObservedImport) -> Plan<ModelCacheImportStatus> {
         // Owner references take its Jobs; the entries stay.
         return draft.finish(observed, Vec::new(), None);
     }
-    let mut actions = recorded_jobs(observed);
+    let mut actions = record::recorded_jobs(&observed.scene, observed.recorded_job(), observed.has_failed());
     if let Some(attempt) = observed.scene.current(observed.recorded_job()) {
         if attempt.job.metadata.deletion_timestamp.is_some() {
             return draft.finish(observed, actions, Some(LISTEN_EVERY));
@@ -151,9 +150,8 @@ pub fn decide(observed: &ObservedImport) -> Plan<ModelCacheImportStatus> {
         return follow(observed, attempt.job, draft, actions);
     }
     match due(observed) {
-        Due::Now => begin(observed, draft, actions),
-        Due::In(wait) => rest(observed, draft, actions, Some(wait)),
-        Due::Never => rest(observed, draft, actions, None),
+        Some(Duration::ZERO) => begin(observed, draft, actions),
+        again => rest(observed, draft, actions, again),
     }
 }
 
@@ -178,15 +176,6 @@ pub fn obstructed(observed: &ObservedImport, met: &[Met<'_>]) -> Plan<ModelCache
     decide(&again)
 }
 
-/// The last failed Job stays for people to look at its log, until the next attempt or success.
-fn recorded_jobs(observed: &ObservedImport) -> Vec<Action> {
-    let is_over = |job: &&Job| {
-        job.metadata.name.as_deref() == observed.recorded_job() && job.metadata.deletion_timestamp.is_none()
-    };
-    let keeps = observed.has_failed() && observed.scene.current(observed.recorded_job()).is_none();
-    observed.scene.jobs.iter().filter(is_over).filter(|_| !keeps).filter_map(delete_job).collect()
-}
-
 /// Whether a Job cannot start and was made for earlier settings; the new ones may be the remedy.
 fn is_stuck_in_the_past(observed: &ObservedImport, job: &Job) -> bool {
     let made_for = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::GENERATION));
@@ -195,25 +184,13 @@ fn is_stuck_in_the_past(observed: &ObservedImport, job: &Job) -> bool {
         && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
 }
 
-enum Due {
-    Now,
-    In(Duration),
-    Never,
-}
-
-/// When the archives are to be listed.
-fn due(observed: &ObservedImport) -> Due {
+/// How long it is until the archives are listed; none where that waits for a retry.
+fn due(observed: &ObservedImport) -> Option<Duration> {
     if observed.asked_to_retry().is_some() {
-        return Due::Now;
+        return Some(Duration::ZERO);
     }
-    match observed.attempts().and_then(|attempts| attempts.next_retry_at.as_ref()).map(|time| time.0) {
-        Some(due) if due > observed.now => {
-            Due::In(Duration::try_from(observed.now.duration_until(due)).unwrap_or(LOOK_EVERY))
-        }
-        Some(_) => Due::Now,
-        None if !observed.was_listed() && !observed.has_failed() => Due::Now,
-        None => Due::Never,
-    }
+    let untried = !observed.was_listed() && !observed.has_failed();
+    record::time_left(observed.attempts(), observed.now).or(untried.then_some(Duration::ZERO))
 }
 
 /// Nothing is to be listed: the entries are followed, unless the newest listing failed.

@@ -9,7 +9,6 @@ use crate::controller::plan::record::{self, Says};
 use crate::controller::plan::wanted::without_query;
 use crate::controller::plan::{Action, Notice, Plan};
 use crate::format::outcome::{Failed, Listing, shorten};
-use crate::ident::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use std::time::Duration;
@@ -139,13 +138,7 @@ impl Draft {
 
     /// A listing begins; a retry forgets what was tried.
     pub(super) fn begins(&mut self, observed: &ObservedImport) {
-        let retry = observed.asked_to_retry().map(str::to_owned);
-        let attempts = self.attempts();
-        attempts.next_retry_at = None;
-        if retry.is_some() {
-            attempts.count = 0;
-            attempts.last_retry = retry;
-        }
+        record::begin(self.attempts(), observed.asked_to_retry());
     }
 
     /// A listing failed; `wait` is how long until the next one, if there is one by itself.
@@ -169,18 +162,12 @@ impl Draft {
         actions: Vec<Action>,
         again: Option<Duration>,
     ) -> Plan<ModelCacheImportStatus> {
-        let word = |status: &ModelCacheImportStatus| {
-            let complete = status.conditions.iter().find(|condition| condition.type_ == condition::COMPLETE);
-            (status.phase, complete.map(|complete| complete.reason.clone()))
+        let told = |status: &ModelCacheImportStatus| {
+            (status.phase, record::reason_of(&status.conditions, condition::COMPLETE).map(str::to_owned))
         };
         let Self { status, mut notices, .. } = self;
-        let changed = observed.import.status.as_ref().map(word) != Some(word(&status));
-        let complete = status.conditions.iter().find(|condition| condition.type_ == condition::COMPLETE);
-        notices.extend(complete.filter(|_| changed).map(|complete| Notice {
-            warning: Reason::ALL.iter().any(|reason| reason.as_str() == complete.reason),
-            reason: complete.reason.clone(),
-            message: complete.message.clone(),
-        }));
+        let changed = observed.import.status.as_ref().map(told) != Some(told(&status));
+        notices.extend(record::notice(&status.conditions, condition::COMPLETE).filter(|_| changed));
         Plan { actions, status, notices, again }
     }
 }
