@@ -12,16 +12,9 @@ bench_engine() {
   . "$ROOT/hack/judges/install.sh"
   judges=$("$ROOT/hack/judges/setup")
   debian_packages aria2c:aria2 curl:curl openssl:openssl time:time
-  [ -x /usr/bin/time ] || die "GNU time is missing: install the package time"
   transfer=$(python_venv transfer transfer_packages "$ROOT/hack/bench.d/requirements.txt")
-  if [ -z "${MODELCACHE_BIN:-}" ]; then
-    cargo build --locked --release --bins
-    MODELCACHE_BIN=$TARGET/release/modelcache
-  fi
-  BENCH_WORK=$(mktemp -d "${MODELCACHE_BENCH_DIR:-${TMPDIR:-/tmp}}/modelcache-bench.XXXXXX")
-  trap 'rm -rf "$BENCH_WORK"' EXIT
-  echo "modelcache of $(git -C "$ROOT" rev-parse --short HEAD), $(date -u +%F)."
-  echo
+  bench_program
+  bench_folder
   PYTHONDONTWRITEBYTECODE=1 "$judges/bin/python" "$ROOT/hack/bench.d/engine.py" --binary "$MODELCACHE_BIN" \
     --judges "$judges" --transfer "$transfer" --work "$BENCH_WORK" "$@"
 }

@@ -7,7 +7,6 @@ bench_xet() {
   . "$ROOT/hack/judges/install.sh"
   judges=$("$ROOT/hack/judges/setup")
   debian_packages time:time
-  BENCH_WORK=$(mktemp -d "${MODELCACHE_BENCH_DIR:-${TMPDIR:-/tmp}}/modelcache-bench.XXXXXX")
-  trap 'rm -rf "$BENCH_WORK"' EXIT
+  bench_folder
   PYTHONDONTWRITEBYTECODE=1 "$judges/bin/python" "$ROOT/hack/bench.d/xet.py" --judges "$judges" --work "$BENCH_WORK" "$@"
 }
