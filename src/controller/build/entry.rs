@@ -4,7 +4,7 @@ use super::{label_of, short_digest};
 use crate::api::entry::{ArchiveSource, NameRef, Source};
 use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, ModelCacheImport, ModelCacheImportSpec, annotation, label};
 use crate::controller::config::Seed;
-use crate::controller::plan::ArchiveSpot;
+use crate::controller::plan::{ArchiveSpot, without_query};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ fn entry_name(import: &str, place: &ArchiveSpot) -> String {
     let (parts, file) = match place {
         ArchiveSpot::Claim { name, path } => ([import, "claim", name.as_str(), path.as_str()], path.file_name()),
         ArchiveSpot::Url { url, .. } => {
-            let path = url.split('?').next().unwrap_or(url);
+            let path = without_query(url);
             ([import, "url", url.as_str(), ""], path.trim_end_matches('/').rsplit('/').next().unwrap_or_default())
         }
     };

@@ -22,7 +22,7 @@ pub use observed::{ConnectionSight, Observed, Peer, Scene, Warning};
 pub use status::{Obstacle, obstructed};
 pub use wanted::{
     ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, merge, origin, volume_and_key,
-    wanted_claim,
+    wanted_claim, without_query,
 };
 
 use crate::api::{ModelCacheEntry, ModelCacheEntryStatus};

@@ -85,7 +85,7 @@ impl ArchiveSpot {
 }
 
 /// An address as it may be shown.
-pub(super) fn without_query(url: &str) -> &str {
+pub fn without_query(url: &str) -> &str {
     url.split('?').next().unwrap_or(url)
 }
 
