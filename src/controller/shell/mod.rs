@@ -21,7 +21,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{Controller, controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use reconcile::Context;
+use reconcile::{Context, Round};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,91 +119,76 @@ fn made_for(uid_label: &str) -> watcher::Config {
 }
 
 async fn control(client: Client, options: Options, stop: CancellationToken) {
-    let entries = Controller::new(Api::<ModelCacheEntry>::all(client.clone()), watcher::Config::default());
-    let store = entries.store();
+    let entries = all::<ModelCacheEntry>(&client);
     let preseed = Box::pin(preseed::run(client.clone(), options.config.preseed.clone(), stop.clone()));
-    let context = Arc::new(Context::new(client, options.config, options.identity, store));
+    let context = Arc::new(Context::new(client, options.config, options.identity, entries.store()));
     tokio::join!(
-        control_entries(entries, Arc::clone(&context), stop.clone()),
-        control_exports(Arc::clone(&context), stop.clone()),
-        Box::pin(control_imports(context, stop)),
+        Box::pin(run_loop(of_entries(entries, &context.client), &context, &stop)),
+        Box::pin(run_loop(of_exports(&context.client), &context, &stop)),
+        Box::pin(run_loop(of_imports(&context.client), &context, &stop)),
         preseed
     );
 }
 
-async fn control_entries(entries: Controller<ModelCacheEntry>, context: Arc<Context>, stop: CancellationToken) {
-    let client = context.client.clone();
-    let store = entries.store();
-    let (of_pod, of_claim, of_connection) = (store.clone(), store.clone(), store);
-    entries
+/// All objects of a kind, with the Jobs that they own and the Pods of these.
+fn all<K: Round>(client: &Client) -> Controller<K> {
+    let objects = Controller::new(Api::<K>::all(client.clone()), watcher::Config::default());
+    let store = objects.store();
+    objects
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .trigger_backoff(WatchPause)
-        .owns(Api::<Job>::all(client.clone()), made_for(label::ENTRY_UID))
-        .watches(Api::<Pod>::all(client.clone()), made_for(label::ENTRY_UID), move |pod| {
-            let uid = pod.labels().get(label::ENTRY_UID).cloned();
-            those_where(&of_pod, move |entry| entry.metadata.uid == uid)
+        .owns(Api::<Job>::all(client.clone()), made_for(K::UID_LABEL))
+        .watches(Api::<Pod>::all(client.clone()), made_for(K::UID_LABEL), move |pod| {
+            let uid = pod.labels().get(K::UID_LABEL).cloned();
+            those_where(&store, move |object: &K| object.meta().uid == uid)
         })
+}
+
+fn of_entries(entries: Controller<ModelCacheEntry>, client: &Client) -> Controller<ModelCacheEntry> {
+    let store = entries.store();
+    let of_claim = store.clone();
+    entries
         .watches(Api::<PersistentVolumeClaim>::all(client.clone()), watcher::Config::default(), move |claim| {
             those_where(&of_claim, move |entry| {
                 let names = [wanted_claim(entry), archive_claim(entry)];
                 entry.namespace() == claim.namespace() && names.contains(&claim.metadata.name)
             })
         })
-        .watches(Api::<HubConnection>::all(client), watcher::Config::default(), move |connection| {
-            those_where(&of_connection, move |entry| entry.namespace() == connection.namespace())
+        .watches(Api::<HubConnection>::all(client.clone()), watcher::Config::default(), move |connection| {
+            those_where(&store, move |entry| entry.namespace() == connection.namespace())
         })
-        .graceful_shutdown_on(async move { stop.cancelled_owned().await })
-        .run(reconcile::reconcile, reconcile::after_error, context)
-        .for_each(|result| async move { tell(result) })
-        .await;
 }
 
-async fn control_exports(context: Arc<Context>, stop: CancellationToken) {
-    let client = context.client.clone();
-    let exports = Controller::new(Api::<ModelCacheExport>::all(client.clone()), watcher::Config::default());
+fn of_exports(client: &Client) -> Controller<ModelCacheExport> {
+    let exports = all::<ModelCacheExport>(client);
     let store = exports.store();
-    let (of_pod, of_entry, of_connection) = (store.clone(), store.clone(), store);
+    let of_entry = store.clone();
     exports
-        .with_config(controller::Config::default().concurrency(CONCURRENCY))
-        .trigger_backoff(WatchPause)
-        .owns(Api::<Job>::all(client.clone()), made_for(label::EXPORT_UID))
-        .watches(Api::<Pod>::all(client.clone()), made_for(label::EXPORT_UID), move |pod| {
-            let uid = pod.labels().get(label::EXPORT_UID).cloned();
-            those_where(&of_pod, move |export| export.metadata.uid == uid)
-        })
         .watches(Api::<ModelCacheEntry>::all(client.clone()), watcher::Config::default(), move |entry| {
             those_where(&of_entry, move |export| {
                 export.namespace() == entry.namespace()
                     && Some(&export.spec.entry_ref.name) == entry.metadata.name.as_ref()
             })
         })
-        .watches(Api::<HubConnection>::all(client), watcher::Config::default(), move |connection| {
-            those_where(&of_connection, move |export| export.namespace() == connection.namespace())
+        .watches(Api::<HubConnection>::all(client.clone()), watcher::Config::default(), move |connection| {
+            those_where(&store, move |export| export.namespace() == connection.namespace())
         })
-        .graceful_shutdown_on(async move { stop.cancelled_owned().await })
-        .run(reconcile::reconcile_export, reconcile::after_error, context)
-        .for_each(|result| async move { tell(result) })
-        .await;
 }
 
-async fn control_imports(context: Arc<Context>, stop: CancellationToken) {
-    let client = context.client.clone();
-    let imports = Controller::new(Api::<ModelCacheImport>::all(client.clone()), watcher::Config::default());
-    let (of_pod, of_entry) = (imports.store(), imports.store());
-    imports
-        .with_config(controller::Config::default().concurrency(CONCURRENCY))
-        .trigger_backoff(WatchPause)
-        .owns(Api::<Job>::all(client.clone()), made_for(label::IMPORT_UID))
-        .watches(Api::<Pod>::all(client.clone()), made_for(label::IMPORT_UID), move |pod| {
-            let uid = pod.labels().get(label::IMPORT_UID).cloned();
-            those_where(&of_pod, move |import| import.metadata.uid == uid)
-        })
-        .watches(Api::<ModelCacheEntry>::all(client), made_for(label::IMPORT_UID), move |entry| {
-            let uid = entry.labels().get(label::IMPORT_UID).cloned();
-            those_where(&of_entry, move |import| import.metadata.uid == uid)
-        })
-        .graceful_shutdown_on(async move { stop.cancelled_owned().await })
-        .run(reconcile::reconcile_import, reconcile::after_error, context)
+fn of_imports(client: &Client) -> Controller<ModelCacheImport> {
+    let imports = all::<ModelCacheImport>(client);
+    let store = imports.store();
+    imports.watches(Api::<ModelCacheEntry>::all(client.clone()), made_for(label::IMPORT_UID), move |entry| {
+        let uid = entry.labels().get(label::IMPORT_UID).cloned();
+        those_where(&store, move |import| import.metadata.uid == uid)
+    })
+}
+
+/// Works on all objects of a kind until `stop` is cancelled.
+async fn run_loop<K: Round>(objects: Controller<K>, context: &Arc<Context>, stop: &CancellationToken) {
+    objects
+        .graceful_shutdown_on(stop.clone().cancelled_owned())
+        .run(reconcile::reconcile, reconcile::after_error, Arc::clone(context))
         .for_each(|result| async move { tell(result) })
         .await;
 }

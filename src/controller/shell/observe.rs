@@ -13,7 +13,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use std::sync::Arc;
 
-pub(super) async fn observe(context: &Context, entry: &ModelCacheEntry) -> Result<Observed, kube::Error> {
+pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<Observed, kube::Error> {
     let client = &context.client;
     let namespace = entry.namespace().unwrap_or_default();
     let subject = Subject {
@@ -47,10 +47,7 @@ pub(super) async fn observe(context: &Context, entry: &ModelCacheEntry) -> Resul
     Ok(observed)
 }
 
-pub(super) async fn observe_export(
-    context: &Context,
-    export: &ModelCacheExport,
-) -> Result<ObservedExport, kube::Error> {
+pub(super) async fn export(context: &Context, export: &ModelCacheExport) -> Result<ObservedExport, kube::Error> {
     let client = &context.client;
     let namespace = export.namespace().unwrap_or_default();
     let named = |entry: &Arc<ModelCacheEntry>| {
@@ -79,10 +76,7 @@ pub(super) async fn observe_export(
     })
 }
 
-pub(super) async fn observe_import(
-    context: &Context,
-    import: &ModelCacheImport,
-) -> Result<ObservedImport, kube::Error> {
+pub(super) async fn import(context: &Context, import: &ModelCacheImport) -> Result<ObservedImport, kube::Error> {
     let client = &context.client;
     let namespace = import.namespace().unwrap_or_default();
     let subject = Subject {

@@ -4,7 +4,9 @@ use super::write::Subject;
 use super::{observe, write};
 use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheImport};
 use crate::controller::config::Config;
-use crate::controller::plan::{self, Met, Plan, decide, export, import, obstructed};
+use crate::controller::plan::export::ObservedExport;
+use crate::controller::plan::import::ObservedImport;
+use crate::controller::plan::{self, Met, Observed, Plan, export, import};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
@@ -66,31 +68,62 @@ pub(super) enum RoundError {
     Status(#[source] kube::Error),
 }
 
-/// One round for one entry.
-pub(super) async fn reconcile(entry: Arc<ModelCacheEntry>, context: Arc<Context>) -> Result<Action, RoundError> {
-    let observed = observe::observe(&context, &entry).await.map_err(RoundError::Observe)?;
-    let obstructed = |first: &Met<'_>, _: &[Met<'_>]| obstructed(&observed, &first.obstacle);
-    carry_out(&context, entry.as_ref(), decide(&observed), obstructed).await
+/// A kind of object that the operator works for: what a round for one of it is made of.
+pub(super) trait Round: Subject + Send + Sync + 'static {
+    /// Everything that a decision is made from.
+    type Observed: Send + Sync;
+    /// Reads it.
+    fn observe(&self, context: &Context) -> impl Future<Output = Result<Self::Observed, kube::Error>> + Send;
+    /// Decides.
+    fn decide(observed: &Self::Observed) -> Plan<Self::Status>;
+    /// The plan as it turns out when actions met obstacles: the first, and all of them.
+    fn obstructed(observed: &Self::Observed, first: &Met<'_>, all: &[Met<'_>]) -> Plan<Self::Status>;
 }
 
-/// One round for one export.
-pub(super) async fn reconcile_export(
-    export: Arc<ModelCacheExport>,
-    context: Arc<Context>,
-) -> Result<Action, RoundError> {
-    let observed = observe::observe_export(&context, &export).await.map_err(RoundError::Observe)?;
-    let obstructed = |first: &Met<'_>, _: &[Met<'_>]| export::obstructed(&observed, &first.obstacle);
-    carry_out(&context, export.as_ref(), export::decide(&observed), obstructed).await
+impl Round for ModelCacheEntry {
+    type Observed = Observed;
+    fn observe(&self, context: &Context) -> impl Future<Output = Result<Observed, kube::Error>> + Send {
+        observe::entry(context, self)
+    }
+    fn decide(observed: &Observed) -> Plan {
+        plan::decide(observed)
+    }
+    fn obstructed(observed: &Observed, first: &Met<'_>, _: &[Met<'_>]) -> Plan {
+        plan::obstructed(observed, &first.obstacle)
+    }
 }
 
-/// One round for one import.
-pub(super) async fn reconcile_import(
-    import: Arc<ModelCacheImport>,
-    context: Arc<Context>,
-) -> Result<Action, RoundError> {
-    let observed = observe::observe_import(&context, &import).await.map_err(RoundError::Observe)?;
-    let obstructed = |_: &Met<'_>, all: &[Met<'_>]| import::obstructed(&observed, all);
-    carry_out(&context, import.as_ref(), import::decide(&observed), obstructed).await
+impl Round for ModelCacheExport {
+    type Observed = ObservedExport;
+    fn observe(&self, context: &Context) -> impl Future<Output = Result<ObservedExport, kube::Error>> + Send {
+        observe::export(context, self)
+    }
+    fn decide(observed: &ObservedExport) -> Plan<Self::Status> {
+        export::decide(observed)
+    }
+    fn obstructed(observed: &ObservedExport, first: &Met<'_>, _: &[Met<'_>]) -> Plan<Self::Status> {
+        export::obstructed(observed, &first.obstacle)
+    }
+}
+
+impl Round for ModelCacheImport {
+    type Observed = ObservedImport;
+    fn observe(&self, context: &Context) -> impl Future<Output = Result<ObservedImport, kube::Error>> + Send {
+        observe::import(context, self)
+    }
+    fn decide(observed: &ObservedImport) -> Plan<Self::Status> {
+        import::decide(observed)
+    }
+    fn obstructed(observed: &ObservedImport, _: &Met<'_>, all: &[Met<'_>]) -> Plan<Self::Status> {
+        import::obstructed(observed, all)
+    }
+}
+
+/// One round for one object.
+pub(super) async fn reconcile<K: Round>(object: Arc<K>, context: Arc<Context>) -> Result<Action, RoundError> {
+    let observed = object.observe(&context).await.map_err(RoundError::Observe)?;
+    let obstructed = |first: &Met<'_>, all: &[Met<'_>]| K::obstructed(&observed, first, all);
+    carry_out(&context, object.as_ref(), K::decide(&observed), obstructed).await
 }
 
 /// Does what a plan says; `obstructed` is the plan as it turns out when actions met obstacles: the first, and all of them.

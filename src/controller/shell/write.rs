@@ -33,7 +33,7 @@ pub(super) trait Subject:
     /// The label by which what was made for it is known; the value is its uid.
     const UID_LABEL: &'static str;
     /// What is said of it.
-    type Status: Serialize;
+    type Status: Serialize + Send + Sync;
     /// What was said of it.
     fn said(&self) -> Option<&Self::Status>;
 }
