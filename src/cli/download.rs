@@ -111,6 +111,9 @@ fn meant(args: Args) -> (PathBuf, Download) {
         },
         files: FileChoice { weights, include, exclude },
         requested_by: os_user(),
+        seen_at: None,
+        keep: 0,
+        mounted: Vec::new(),
     };
     (volume, download)
 }

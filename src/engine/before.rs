@@ -7,22 +7,26 @@ use super::volume::{Volume, remove_stagings};
 use super::{EngineError, Finished, blocking};
 use crate::format::layout::{self, FileStamp, SourceRecord};
 use crate::format::outcome::Done;
-use crate::format::task::Task;
+use crate::format::task::{Download, Task};
 use crate::ident::{ModelRef, Sha256};
 use std::sync::Arc;
 
 /// The longest record of a source that is read, in bytes.
 const RECORD_MAX_BYTES: u64 = 16 * 1024;
 
-/// The end of a task that was done before, of a source that says itself which model it holds.
+/// The end of a download that was done before. One that is known to be out of date was not.
 pub(super) async fn find(
     volume: &Arc<Volume>,
     task: &Task,
+    download: &Download,
     source: Sha256,
-    model: ModelRef,
     progress: &Arc<Progress>,
 ) -> Result<Option<Finished>, EngineError> {
-    find_where(volume, task, source, None, progress, move |other| *other == model).await
+    let model = download.model.clone();
+    let found = look(volume, task, source, None, move |other| *other == model).await?;
+    let found = found.filter(|found| download.seen_at.is_none() || download.seen_at == found.done.commit);
+    tell(found.as_ref(), progress);
+    Ok(found)
 }
 
 /// The same of a source whose model only its record names. `file` is the archive as it is now, where it can be seen.
@@ -34,8 +38,29 @@ pub(super) async fn find_where(
     progress: &Arc<Progress>,
     fits: impl Fn(&ModelRef) -> bool + Send + 'static,
 ) -> Result<Option<Finished>, EngineError> {
+    let found = look(volume, task, source, file, fits).await?;
+    tell(found.as_ref(), progress);
+    Ok(found)
+}
+
+/// Nothing is left to do of what was found.
+fn tell(found: Option<&Finished>, progress: &Progress) {
+    if let Some(manifest) = found.and_then(|finished| finished.done.manifest) {
+        progress.plan(manifest.files, manifest.bytes);
+        progress.done(manifest.bytes);
+        (0..manifest.files).for_each(|_| progress.file_done());
+    }
+}
+
+async fn look(
+    volume: &Arc<Volume>,
+    task: &Task,
+    source: Sha256,
+    file: Option<FileStamp>,
+    fits: impl Fn(&ModelRef) -> bool + Send + 'static,
+) -> Result<Option<Finished>, EngineError> {
     let (volume, task) = (Arc::clone(volume), task.clone());
-    let found = blocking(move || {
+    blocking(move || {
         let bytes = volume.root().read(&layout::source(&source), RECORD_MAX_BYTES).map_err(EngineError::Volume)?;
         let record = bytes.and_then(|bytes| serde_json::from_slice::<SourceRecord>(&bytes).ok());
         let Some(record) = record.filter(|record| record.file.is_none() || file.is_none() || record.file == file)
@@ -49,13 +74,7 @@ pub(super) async fn find_where(
             finished
         }))
     })
-    .await?;
-    if let Some(manifest) = found.as_ref().and_then(|finished| finished.done.manifest) {
-        progress.plan(manifest.files, manifest.bytes);
-        progress.done(manifest.bytes);
-        (0..manifest.files).for_each(|_| progress.file_done());
-    }
-    Ok(found)
+    .await
 }
 
 /// The end of a task whose entry is there, is whole, and lists what it shall.

@@ -60,7 +60,7 @@ pub async fn run(
     };
     let volume = Arc::new(volume);
     let source = Source::of_download(download).digest();
-    if let Some(finished) = before::find(&volume, task, source, download.model.clone(), progress).await? {
+    if let Some(finished) = before::find(&volume, task, download, source, progress).await? {
         return Ok(finished);
     }
     let hub = Hub::new(&download.hub, settings.limits, settings.login.clone()).map_err(EngineError::Access)?;

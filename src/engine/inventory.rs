@@ -144,7 +144,7 @@ fn count(volume: &Volume, known: &[Known]) -> Result<Usage, EngineError> {
         shared_bytes: files.values().map(is_shared).sum(),
         stagings: stagings(volume.root()).map_err(EngineError::Volume)?,
         orphans: orphans(volume, known).map_err(EngineError::Volume)?,
-        free_bytes: volume.root().free_bytes().map_err(EngineError::Volume)?,
+        free_bytes: volume.root().room().map_err(EngineError::Volume)?.map(|room| room.free_bytes),
     })
 }
 

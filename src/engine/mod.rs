@@ -41,6 +41,7 @@ use crate::format::task::{Task, Work};
 use crate::hub::{Limits, Login};
 use progress::Progress;
 use std::sync::Arc;
+use volume::Volume;
 
 /// The most connections at a time: 640 MB/s where a server gives each of them 20, in about 30 MiB of memory.
 const CONNECTIONS_MAX: usize = 32;
@@ -85,13 +86,21 @@ pub struct Finished {
 
 /// Does a task.
 pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> Result<Finished, EngineError> {
-    match &task.work {
+    let mut finished = match &task.work {
         Work::Download(download) => download::run(task, download, settings, progress).await,
         Work::Import(import) => import::run(task, import, settings, progress).await,
         Work::Export(export) => export::run(task, export, settings, progress).await,
         Work::Delete(delete) => delete::run(task, delete).await,
         Work::List(list) => listing::run(task, list).await,
+    }?;
+    if matches!(task.work, Work::Download(_) | Work::Import(_) | Work::Delete(_)) {
+        let volume = task.volume.clone();
+        // What was done is done, whether its room can be told or not.
+        finished.done.room = blocking(move || Ok(Volume::open(&volume, None).and_then(|volume| volume.root().room())))
+            .await?
+            .unwrap_or_default();
     }
+    Ok(finished)
 }
 
 /// Runs work that blocks (files, hashes) where it blocks nobody.

@@ -89,6 +89,19 @@ pub struct Done {
     /// Why the published bytes are not proved, where they are not: an archive without `SHA256SUMS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unverified: Option<String>,
+    /// What room the volume has at the end of a task that may write to it; absent where its file system does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<Room>,
+}
+
+/// The room of a volume, or of what a quota gives of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Room {
+    /// What this user can still write.
+    pub free_bytes: u64,
+    /// All there is.
+    pub capacity_bytes: u64,
 }
 
 /// The files of a folder of archives.

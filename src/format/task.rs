@@ -1,6 +1,6 @@
 //! The typed description of one piece of work: written by the controller, done by a worker (design 6).
 
-use crate::ident::{Endpoint, ModelRef, RelPath, RepoId, Revision, Sha256};
+use crate::ident::{Commit, Endpoint, ModelRef, RelPath, RepoId, Revision, Sha256};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -51,6 +51,21 @@ pub struct Download {
     pub files: FileChoice,
     /// Goes into `downloadedBy` and, at first, `lastUsedBy`.
     pub requested_by: String,
+    /// The commit that the revision was seen at: an entry that has another one is out of date, and is updated. Absent: an entry
+    /// that is complete is done, and the Hub is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<Commit>,
+    /// How many snapshots that the entry had before stay on the volume, the newest first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub keep: u32,
+    /// Commits that running Pods mount by their paths: their snapshots stay, however many are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounted: Vec<Commit>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The import of an archive.
@@ -304,10 +319,24 @@ mod tests {
                 },
                 files: FileChoice::default(),
                 requested_by: "ada".into(),
+                seen_at: Some(Commit::from_bytes([7; 20])),
+                keep: 2,
+                mounted: vec![Commit::from_bytes([8; 20])],
             }),
         };
         let text = serde_json::to_string(&task).unwrap();
         assert_eq!(serde_json::from_str::<Task>(&text).unwrap(), task);
+    }
+
+    #[test]
+    fn a_download_that_updates_nothing_says_nothing_of_updates() {
+        let text = r#"{"model":{"repo":"org/name"},"hub":{"endpoint":"https://hub.example"},"files":{"weights":"Auto"},"requestedBy":"ada"}"#;
+        let download: Download = serde_json::from_str(text).unwrap();
+        assert_eq!((download.seen_at, download.keep, download.mounted.len()), (None, 0, 0));
+        assert_eq!(
+            serde_json::to_string(&download).unwrap(),
+            text.replace("https://hub.example", download.hub.endpoint.to_string().as_str())
+        );
     }
 
     #[test]

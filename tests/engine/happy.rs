@@ -112,11 +112,11 @@ fn forget_source(rig: &mut Rig) {
 async fn a_moved_branch_replaces_the_entry_and_keeps_the_old_snapshot() {
     let mut rig = Rig::new().await;
     rig.run().await.unwrap();
-    forget_source(&mut rig);
     let mut files = chosen();
     files[2].bytes = noise(9, 4_000);
     *rig.hub().files.lock().unwrap() = files.clone();
     let newer = "b".repeat(40);
+    rig.download().seen_at = Some(newer.parse().unwrap());
     // What a Pod has mounted is a folder, whatever its name becomes.
     let mounted = std::fs::File::open(rig.volume().join("views/org_2ftiny/refs")).unwrap();
     rig.hub().info.lock().unwrap()["sha"] = newer.clone().into();
@@ -128,6 +128,10 @@ async fn a_moved_branch_replaces_the_entry_and_keeps_the_old_snapshot() {
     let seen = std::fs::read_to_string(format!("/proc/self/fd/{}/main", mounted.as_raw_fd())).unwrap();
     assert_eq!(seen, COMMIT, "a running Pod keeps what it started with");
     assert!(rig.volume().join(format!("hub/models--org--tiny/snapshots/{COMMIT}/README.md")).exists());
+    rig.hub().forget();
+    rig.run().await.unwrap();
+    assert!(rig.hub().seen().is_empty(), "it is up to date");
+    assert_eq!(rig.progress.report(0).files_done, rig.progress.report(0).files_total);
 }
 
 #[tokio::test]

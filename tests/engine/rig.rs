@@ -56,7 +56,15 @@ impl Rig {
             limit_bytes_per_second: None,
         };
         let model = serde_json::from_value(serde_json::json!({"repo": REPO})).unwrap();
-        let download = Download { model, hub, files: FileChoice::default(), requested_by: "ada".into() };
+        let download = Download {
+            model,
+            hub,
+            files: FileChoice::default(),
+            requested_by: "ada".into(),
+            seen_at: None,
+            keep: 0,
+            mounted: Vec::new(),
+        };
         let task = Task { nonce: "nonce".into(), volume, sub_path: None, work: Work::Download(download) };
         Self { running, place, settings: settings(), task, progress: Arc::new(Progress::default()) }
     }

@@ -52,6 +52,8 @@ async fn a_worker_says_everything_in_lines() {
     let (heard, _) = heard(&rig, &output);
     let Some(Outcome::Done(done)) = heard.outcome.clone() else { panic!("not done") };
     assert_eq!(done.path.unwrap().as_str(), "team/entries/org_2ftiny/model");
+    let room = done.room.unwrap();
+    assert!(0 < room.free_bytes && room.free_bytes <= room.capacity_bytes, "{room:?}");
     let progress = heard.progress.unwrap();
     assert_eq!((progress.bytes_done, progress.files_done), (progress.bytes_total, progress.files_total));
     let file = rig.volume().join("team/entries/org_2ftiny/model_metadata.json");

@@ -50,6 +50,9 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
                 },
                 files: files.clone(),
                 requested_by: wanted.requested_by.clone(),
+                seen_at: None,
+                keep: 0,
+                mounted: Vec::new(),
             })
         }
         Origin::Archive { place, sha256, expected } => {

@@ -27,7 +27,7 @@ pub struct ArchiveFile {
 impl ArchiveFile {
     /// How many bytes are free where the file is.
     pub fn free_bytes(&self) -> Result<Option<u64>, VolumeError> {
-        self.folder.free_bytes()
+        Ok(self.folder.room()?.map(|room| room.free_bytes))
     }
 
     /// Makes a file beside the final one, and removes what killed runs left there for the same name.

@@ -4,6 +4,7 @@
 //! under every container runtime's filter.)
 
 use super::VolumeError;
+use crate::format::outcome::Room;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -341,11 +342,16 @@ impl Dir {
         }
     }
 
-    /// The bytes that this user can still write; none where the file system does not say.
-    pub fn free_bytes(&self) -> Result<Option<u64>> {
+    /// What room this user has; none where the file system does not say.
+    pub fn room(&self) -> Result<Option<Room>> {
         let stat =
             rustix::fs::fstatvfs(&self.fd).or_else(|errno| fail("ask for the free space of", &self.path, errno))?;
-        Ok((stat.f_blocks > 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize)))
+        // What the file system keeps for root is neither used nor to be had.
+        let reserved = stat.f_bfree.saturating_sub(stat.f_bavail);
+        Ok((stat.f_blocks > 0).then(|| Room {
+            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            capacity_bytes: stat.f_blocks.saturating_sub(reserved).saturating_mul(stat.f_frsize),
+        }))
     }
 }
 

@@ -18,6 +18,7 @@ pub use probe::Traits;
 pub use staging::{Staging, remove_stagings};
 
 use crate::format::layout;
+use crate::format::outcome::Room;
 use crate::ident::RelPath;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -99,7 +100,7 @@ impl Volume {
 
     /// Refuses early what would not fit: `bytes` of content in `files` files are still to come.
     pub fn check_space(&self, bytes: u64, files: u64) -> Result<(), VolumeError> {
-        let Some(free) = self.root.free_bytes()? else { return Ok(()) };
+        let Some(Room { free_bytes: free, .. }) = self.root.room()? else { return Ok(()) };
         let needed = bytes.saturating_add(files.saturating_mul(BLOCK_BYTES)).saturating_add(HEADROOM_BYTES);
         if needed <= free {
             Ok(())
