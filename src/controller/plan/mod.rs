@@ -16,9 +16,10 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 mod wanted;
+pub mod writers;
 
 pub use decide::decide;
-pub use observed::{ConnectionSight, Observed, Peer, Scene, Warning};
+pub use observed::{ConnectionSight, Observed, Peer, Scene, Warning, peers};
 pub use status::{Obstacle, obstructed};
 pub use wanted::{
     ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, merge, origin, volume_and_key,

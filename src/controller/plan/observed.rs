@@ -1,6 +1,6 @@
 //! Everything that one decision is made from.
 
-use super::record;
+use super::{record, volume_and_key};
 use crate::api::status::AttemptsStatus;
 use crate::api::{HubConnection, ModelCacheEntry, label};
 use crate::controller::config::Config;
@@ -9,6 +9,7 @@ use crate::format::task::{TASK_VARIABLE, Task};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::ResourceExt;
 
 /// Everything that one decision is made from.
 #[derive(Debug, Clone)]
@@ -174,6 +175,25 @@ impl Scene {
         pods.sort_by_key(|pod| std::cmp::Reverse(pod.metadata.creation_timestamp.as_ref().map(|time| time.0)));
         pods
     }
+}
+
+/// The other entries of the namespace that use the same volume as this one.
+pub fn peers<'a>(entry: &ModelCacheEntry, all: impl IntoIterator<Item = &'a ModelCacheEntry>) -> Vec<Peer> {
+    let Some((volume, _)) = volume_and_key(entry) else { return Vec::new() };
+    let age = |entry: &ModelCacheEntry| (entry.metadata.creation_timestamp.as_ref().map(|time| time.0), entry.uid());
+    let neighbours =
+        all.into_iter().filter(|other| other.namespace() == entry.namespace() && other.uid() != entry.uid());
+    neighbours
+        .filter_map(|other| {
+            let (their_volume, key) = volume_and_key(other)?;
+            (their_volume == volume).then(|| Peer {
+                name: other.name_any(),
+                key,
+                older: age(other) < age(entry),
+                deleting: other.metadata.deletion_timestamp.is_some(),
+            })
+        })
+        .collect()
 }
 
 /// The task that a Job carries in its environment.

@@ -5,7 +5,7 @@ use super::scene::{self, Subject};
 use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, label};
 use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
-use crate::controller::plan::{ConnectionSight, Observed, Peer, archive_claim, volume_and_key, wanted_claim};
+use crate::controller::plan::{ConnectionSight, Observed, archive_claim, peers, wanted_claim};
 use crate::ident::hex;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -34,7 +34,7 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         config: context.config.clone(),
         connection,
         scene,
-        peers: peers(context, entry),
+        peers: peers(entry, context.entries.state().iter().map(AsRef::as_ref)),
         namespace_terminating: false,
         now,
         nonce: nonce(),
@@ -129,25 +129,6 @@ async fn connection(client: &Client, named: Option<&str>, namespace: &str) -> Re
         Some(connection) => ConnectionSight::Found(Box::new(connection)),
         None => named.map_or(ConnectionSight::Defaults, |name| ConnectionSight::Missing(name.to_owned())),
     })
-}
-
-/// The other entries in the same volume, from the watch's own memory.
-fn peers(context: &Context, entry: &ModelCacheEntry) -> Vec<Peer> {
-    let Some((volume, _)) = volume_and_key(entry) else { return Vec::new() };
-    let age = |entry: &ModelCacheEntry| (entry.metadata.creation_timestamp.as_ref().map(|time| time.0), entry.uid());
-    let all = context.entries.state();
-    let neighbours = all.iter().filter(|other| other.namespace() == entry.namespace() && other.uid() != entry.uid());
-    neighbours
-        .filter_map(|other| {
-            let (their_volume, key) = volume_and_key(other)?;
-            (their_volume == volume).then(|| Peer {
-                name: other.name_any(),
-                key,
-                older: age(other) < age(entry),
-                deleting: other.metadata.deletion_timestamp.is_some(),
-            })
-        })
-        .collect()
 }
 
 /// A random word that nobody who does not see the task can guess.

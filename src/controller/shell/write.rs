@@ -8,7 +8,7 @@ use crate::api::{
     FIELD_MANAGER, FINALIZER, ModelCacheEntry, ModelCacheEntryStatus, ModelCacheExport, ModelCacheExportStatus,
     ModelCacheImport, ModelCacheImportStatus, label,
 };
-use crate::controller::plan::{Action, Notice, Obstacle, Why, attempt};
+use crate::controller::plan::{Action, Notice, Obstacle, Why, writers};
 use crate::format::outcome::shorten;
 use crate::ident::Reason;
 use k8s_openapi::api::batch::v1::Job;
@@ -115,34 +115,12 @@ async fn create_job<K: Subject>(
     };
     let _one_at_a_time = context.job_creation.lock().await;
     let same_volume = ListParams::default().labels(&format!("{}={volume}", label::VOLUME));
-    let others = api.list(&same_volume).await?;
-    let ours = object.uid();
-    let busy = others.items.iter().find(|other| {
-        same_repo(*other, job) && other.labels().get(label::ENTRY_UID) != ours.as_ref() && attempt::is_unfinished(other)
-    });
-    if let Some(busy) = busy {
-        return Ok(Some(Obstacle::Busy(format!("Job {}", busy.name_any()))));
-    }
-    // A Job that was deleted is gone before its Pod is.
+    let jobs = api.list(&same_volume).await?;
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace).list(&same_volume).await?;
-    // The Job may be there already: then its own Pods are no hindrance. A deleted one of the same name is another Job.
-    let there = others
-        .items
-        .iter()
-        .find(|other| other.metadata.name == job.metadata.name && other.meta().deletion_timestamp.is_none());
-    let uid = there.and_then(ResourceExt::uid);
-    let is_its = |pod: &Pod| pod.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref());
-    let hindrance = |pod: &&Pod| same_repo(*pod, job) && attempt::may_write(pod) && !is_its(pod);
-    if let Some(pod) = pods.items.iter().find(hindrance) {
-        return Ok(Some(Obstacle::Busy(format!("Pod {}", pod.name_any()))));
+    if let Some(writer) = writers::hindrance(job, &jobs.items, &pods.items) {
+        return Ok(Some(Obstacle::Busy(writer)));
     }
     create(&api, job, object).await
-}
-
-/// Whether two that write to one volume may write to one repo of it.
-fn same_repo(one: &impl ResourceExt, other: &impl ResourceExt) -> bool {
-    let (one, other) = (one.labels().get(label::WRITER), other.labels().get(label::WRITER));
-    one == other || [one, other].into_iter().flatten().any(|writer| writer == label::ANY_REPO)
 }
 
 async fn create<K, O>(api: &Api<K>, object: &K, owner: &O) -> Result<Option<Obstacle>, kube::Error>

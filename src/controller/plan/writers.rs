@@ -1,0 +1,35 @@
+//! One writer at a time per (claim, subPath, repo): what stands in the way of a Job that is about to be created.
+
+use super::attempt;
+use crate::api::label;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+/// The Job or the Pod that may write to the same repo as `job`, which is not created yet; `jobs` and `pods` are those of the
+/// same volume, and the Jobs were seen before the Pods. The other Jobs of the job's own entry are no hindrance, but their
+/// Pods are.
+pub fn hindrance(job: &Job, jobs: &[Job], pods: &[Pod]) -> Option<String> {
+    let entry = job.labels().get(label::ENTRY_UID);
+    let busy = jobs.iter().find(|other| {
+        same_repo(*other, job) && other.labels().get(label::ENTRY_UID) != entry && attempt::is_unfinished(other)
+    });
+    if let Some(busy) = busy {
+        return Some(format!("Job {}", busy.name_any()));
+    }
+    // The Job may be there already: then its own Pods are no hindrance. A deleted one of the same name is another Job.
+    let there = jobs
+        .iter()
+        .find(|other| other.metadata.name == job.metadata.name && other.metadata.deletion_timestamp.is_none());
+    let uid = there.and_then(ResourceExt::uid);
+    let is_its = |pod: &Pod| pod.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref());
+    // A Job that was deleted is gone before its Pod is.
+    let pod = pods.iter().find(|pod| same_repo(*pod, job) && attempt::may_write(pod) && !is_its(pod));
+    pod.map(|pod| format!("Pod {}", pod.name_any()))
+}
+
+/// Whether two that write to one volume may write to one repo of it.
+fn same_repo(one: &impl ResourceExt, other: &impl ResourceExt) -> bool {
+    let (one, other) = (one.labels().get(label::WRITER), other.labels().get(label::WRITER));
+    one == other || [one, other].into_iter().flatten().any(|writer| writer == label::ANY_REPO)
+}
