@@ -1,6 +1,7 @@
 //! What was done before: a task whose source is recorded and whose entry is whole needs nothing but a look.
 
 use super::entry;
+use super::owners::{self, Keep};
 use super::plan::staging_prefix;
 use super::progress::Progress;
 use super::volume::{Volume, remove_stagings};
@@ -23,7 +24,8 @@ pub(super) async fn find(
     progress: &Arc<Progress>,
 ) -> Result<Option<Finished>, EngineError> {
     let model = download.model.clone();
-    let found = look(volume, task, source, None, move |other| *other == model).await?;
+    let keep = Keep { older: download.keep, mounted: download.mounted.clone() };
+    let found = look(volume, task, source, None, Some(keep), move |other| *other == model).await?;
     let found = found.filter(|found| download.seen_at.is_none() || download.seen_at == found.done.commit);
     tell(found.as_ref(), progress);
     Ok(found)
@@ -38,7 +40,7 @@ pub(super) async fn find_where(
     progress: &Arc<Progress>,
     fits: impl Fn(&ModelRef) -> bool + Send + 'static,
 ) -> Result<Option<Finished>, EngineError> {
-    let found = look(volume, task, source, file, fits).await?;
+    let found = look(volume, task, source, file, None, fits).await?;
     tell(found.as_ref(), progress);
     Ok(found)
 }
@@ -57,6 +59,7 @@ async fn look(
     task: &Task,
     source: Sha256,
     file: Option<FileStamp>,
+    keep: Option<Keep>,
     fits: impl Fn(&ModelRef) -> bool + Send + 'static,
 ) -> Result<Option<Finished>, EngineError> {
     let (volume, task) = (Arc::clone(volume), task.clone());
@@ -68,7 +71,7 @@ async fn look(
             return Ok(None);
         };
         let Some(model) = record.entry.model().ok().filter(fits) else { return Ok(None) };
-        let found = finished(&volume, &task, &model, |manifest| *manifest == record.manifest)?;
+        let found = finished(&volume, &task, &model, keep.as_ref(), |manifest| *manifest == record.manifest)?;
         Ok(found.map(|mut finished| {
             finished.done.unverified = record.unverified;
             finished
@@ -82,6 +85,7 @@ pub(super) fn finished(
     volume: &Volume,
     task: &Task,
     model: &ModelRef,
+    keep: Option<&Keep>,
     fits: impl Fn(&Sha256) -> bool,
 ) -> Result<Option<Finished>, EngineError> {
     let name = model.entry_name();
@@ -92,6 +96,9 @@ pub(super) fn finished(
     let Some(bytes) = bytes else { return Ok(None) };
     // What a run left that was killed right after its publication. On a read-only volume it may stay.
     let _ = remove_stagings(volume, &staging_prefix(model), None);
+    if let Err(error) = owners::settle(volume, model, keep) {
+        tracing::warn!("what {model} had before stays on the volume for now: {error}");
+    }
     let done = Done {
         path: entry::published_path(task, &name),
         commit: Some(entry.commit),

@@ -3,18 +3,18 @@
 //! The entry's folder goes first, by a rename into a staging of its own, so that a deletion that is killed knows what it
 //! was doing. Another entry's bytes are never touched, and neither is what modelcache did not make.
 
-use super::entry::{self, Entry};
+use super::entry;
 use super::plan::staging_prefix;
 use super::volume::{Dir, Kind, Volume, VolumeError, remove_stagings};
-use super::{EngineError, Finished, blocking, import};
+use super::{EngineError, Finished, blocking, import, owners};
 use crate::format::layout::{self, SourceRecord};
 use crate::format::outcome::Done;
 use crate::format::task::{Delete, Task};
-use crate::ident::{Commit, ModelRef, RepoId};
+use crate::ident::{ModelRef, Sha256};
 use std::path::{Path, PathBuf};
 
-/// The longest reference or record that is read, in bytes.
-const SMALL_MAX_BYTES: u64 = 16 * 1024;
+/// The longest record of a source that is read, in bytes.
+const RECORD_MAX_BYTES: u64 = 16 * 1024;
 
 /// Removes an entry. One that is not there is removed already.
 pub async fn run(task: &Task, delete: &Delete) -> Result<Finished, EngineError> {
@@ -22,14 +22,15 @@ pub async fn run(task: &Task, delete: &Delete) -> Result<Finished, EngineError> 
     blocking(move || {
         let volume = Volume::open(&path, sub_path.as_ref()).map_err(EngineError::Volume)?;
         match &delete.model {
-            Some(model) if delete.unfinished_only => {
-                remove_stagings(&volume, &staging_prefix(model), None).map_err(EngineError::Volume)?;
-            }
+            Some(model) if delete.unfinished_only => remove_unfinished(&volume, model)?,
             Some(model) => remove_entry(&volume, model)?,
             None => {}
         }
-        if delete.source.is_some() {
-            remove_stagings(&volume, &import::staging_prefix(delete.source), None).map_err(EngineError::Volume)?;
+        if let Some(source) = &delete.source {
+            if let Some(model) = model_of(&volume, source)?.filter(|_| delete.model.is_none()) {
+                remove_unfinished(&volume, &model)?;
+            }
+            remove_stagings(&volume, &import::staging_prefix(Some(*source)), None).map_err(EngineError::Volume)?;
         }
         Ok(Finished { done: Done::default(), metadata: None, listing: None })
     })
@@ -37,17 +38,38 @@ pub async fn run(task: &Task, delete: &Delete) -> Result<Finished, EngineError> 
 }
 
 fn remove_entry(volume: &Volume, model: &ModelRef) -> Result<(), EngineError> {
-    finish(volume, model)?;
     let folder = layout::entry(&model.entry_name());
-    // Read before it goes: other entries that cannot be read must stop this while nothing is lost.
-    entry::others(volume, model)?;
+    // Read before anything goes: other entries that cannot be read must stop this while nothing is lost.
+    owners::of_repo(volume, &model.repo, Some(model))?;
     if volume.root().kind(&folder).map_err(EngineError::Volume)?.is_some() {
+        // A deletion that was interrupted is finished first.
+        finish(volume, model)?;
         entry::check_foreign(volume, &model.entry_name()).map_err(EngineError::Volume)?;
         volume.root().rename(&folder, &trash(model)).map_err(EngineError::Volume)?;
         sync(volume.root(), layout::ENTRIES).map_err(EngineError::Volume)?;
-        finish(volume, model)?;
     }
+    tidy(volume, model)?;
     remove_stagings(volume, &staging_prefix(model), None).map_err(EngineError::Volume)
+}
+
+/// Removes what was begun and not finished. An entry that is there stays as it is.
+fn remove_unfinished(volume: &Volume, model: &ModelRef) -> Result<(), EngineError> {
+    match volume.root().kind(&layout::entry(&model.entry_name())) {
+        Ok(None) => remove_entry(volume, model),
+        Ok(Some(_)) => {
+            finish(volume, model)?;
+            owners::settle(volume, model, None)?;
+            remove_stagings(volume, &staging_prefix(model), None).map_err(EngineError::Volume)
+        }
+        Err(error) => Err(EngineError::Volume(error)),
+    }
+}
+
+/// The model that an archive turned out to hold, where its publication was begun.
+fn model_of(volume: &Volume, source: &Sha256) -> Result<Option<ModelRef>, EngineError> {
+    let bytes = volume.root().read(&layout::source(source), RECORD_MAX_BYTES).map_err(EngineError::Volume)?;
+    let record = bytes.and_then(|bytes| serde_json::from_slice::<SourceRecord>(&bytes).ok());
+    Ok(record.and_then(|record| record.entry.model().ok()))
 }
 
 /// Where a deleted entry's folder lies until all it lists is gone.
@@ -57,79 +79,29 @@ fn trash(model: &ModelRef) -> PathBuf {
 
 /// Finishes the deletion of an entry whose folder is gone already; does nothing if there is none.
 pub(super) fn finish(volume: &Volume, model: &ModelRef) -> Result<(), EngineError> {
-    let trash = trash(model);
-    if volume.root().kind(&trash).map_err(EngineError::Volume)?.is_none() {
-        return Ok(());
+    match volume.root().kind(&trash(model)).map_err(EngineError::Volume)? {
+        None => Ok(()),
+        Some(_) => tidy(volume, model),
     }
-    // An entry without metadata never existed, and one that cannot be read says nothing of what is its own.
-    let gone = entry::read(volume, &trash).unwrap_or_default();
-    let mut keepers = entry::others(volume, model)?;
-    // The same entry may have been made again since.
-    keepers.extend(entry::read(volume, &layout::entry(&model.entry_name())).unwrap_or_default());
+}
+
+/// Removes everything of an entry whose folder is not in its place any more, or never was.
+fn tidy(volume: &Volume, model: &ModelRef) -> Result<(), EngineError> {
+    let trash = trash(model);
+    let name = model.entry_name();
+    // An entry without metadata never existed, and one that is damaged says nothing of what is its own.
+    let gone = owners::undamaged(entry::read(volume, &trash))?;
     let steps = || -> Result<(), VolumeError> {
-        if volume.root().kind(&layout::entry(&model.entry_name()))?.is_none() {
-            volume.root().remove_all(&layout::view(&model.entry_name()))?;
-            volume.root().remove_all(&layout::retired_views(&model.entry_name()))?;
+        if volume.root().kind(&layout::entry(&name))?.is_none() {
+            volume.root().remove_all(&layout::view(&name))?;
+            volume.root().remove_all(&layout::retired_views(&name))?;
             forget_sources(volume, model)?;
         }
-        if let Some(gone) = gone {
-            remove_files(volume, &model.repo, &gone, &keepers)?;
-        }
-        volume.root().remove_all(&trash)
+        Ok(())
     };
-    steps().map_err(EngineError::Volume)
-}
-
-/// Removes the files that only the entry that goes lists, and what then is empty.
-fn remove_files(volume: &Volume, repo: &RepoId, gone: &Entry, keepers: &[Entry]) -> Result<(), VolumeError> {
-    let root = volume.root();
-    let snapshot = layout::snapshot(repo, &gone.commit);
-    let same: Vec<&Entry> = keepers.iter().filter(|keeper| keeper.commit == gone.commit).collect();
-    for (path, _) in gone.sums.iter() {
-        if same.iter().any(|keeper| keeper.sums.get(path).is_some()) {
-            continue;
-        }
-        root.remove_file(&snapshot.join(path.as_path()))?;
-        for folder in path.as_path().ancestors().skip(1) {
-            if folder.as_os_str().is_empty() || !root.remove_empty(&snapshot.join(folder))? {
-                break;
-            }
-        }
-    }
-    if same.is_empty() {
-        let references = layout::references(repo);
-        if let Some(folder) = root.open_dir(&references)? {
-            remove_references(&folder, &gone.commit)?;
-        }
-        root.remove_empty(&snapshot)?;
-        root.remove_empty(&layout::snapshots(repo))?;
-        root.remove_empty(&references)?;
-        root.remove_empty(&layout::repo(repo))?;
-    }
-    Ok(())
-}
-
-/// Removes the references to a commit, and the folders in which none is left.
-fn remove_references(folder: &Dir, commit: &Commit) -> Result<(), VolumeError> {
-    for name in folder.list()? {
-        let name = Path::new(&name);
-        match folder.kind(name)? {
-            Some(Kind::Folder) => {
-                if let Some(inner) = folder.open_dir(name)? {
-                    remove_references(&inner, commit)?;
-                }
-                folder.remove_empty(name)?;
-            }
-            Some(Kind::File) => {
-                let text = folder.read(name, SMALL_MAX_BYTES)?.unwrap_or_default();
-                if String::from_utf8_lossy(&text).trim() == commit.to_string() {
-                    folder.remove_file(name)?;
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    steps().map_err(EngineError::Volume)?;
+    owners::disown(volume, model, gone)?;
+    volume.root().remove_all(&trash).map_err(EngineError::Volume)
 }
 
 /// Removes the records of sources that ended in this entry.
@@ -140,7 +112,7 @@ fn forget_sources(volume: &Volume, model: &ModelRef) -> Result<(), VolumeError> 
         if sources.kind(name)? != Some(Kind::File) {
             continue;
         }
-        let bytes = sources.read(name, SMALL_MAX_BYTES)?.unwrap_or_default();
+        let bytes = sources.read(name, RECORD_MAX_BYTES)?.unwrap_or_default();
         if serde_json::from_slice::<SourceRecord>(&bytes).is_ok_and(|record| record.entry == model.entry_name()) {
             sources.remove_file(name)?;
         }

@@ -3,18 +3,19 @@
 use super::connection::{Answers, Connections};
 use super::entry;
 use super::fetch::Leader;
-use super::hash::Hasher;
 use super::journal::{self, JOURNAL_MAX_BYTES};
+use super::owners::Keep;
 use super::pace::Allowance;
-use super::plan::{Plan, PlannedFile, staging_prefix};
+use super::plan::{Plan, staging_prefix};
 use super::progress::Progress;
 use super::publish::{Publication, publish};
 use super::ranges::Coverage;
+use super::reuse::{self, Digests};
 use super::schedule::Schedule;
 use super::select::select;
 use super::threads::{Place, Threads};
 use super::volume::{Staging, Volume, VolumeError};
-use super::{EngineError, Finished, Settings, before, blocking, delete, verify};
+use super::{EngineError, Finished, Settings, before, blocking, delete};
 use crate::format::layout::{self, Source};
 use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::Done;
@@ -23,9 +24,9 @@ use crate::format::task::{Download, Task};
 use crate::hub::{Hub, ModelInfo};
 use crate::ident::{RelPath, Sha256};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use tokio::task::JoinSet;
 
 /// What a download would bring, without a volume: the size of a claim is made of it, and a dry run prints it.
 #[derive(Debug, Clone)]
@@ -67,7 +68,7 @@ pub async fn run(
     let traits = {
         let (volume, model, ignores_case) = (Arc::clone(&volume), download.model.clone(), settings.ignores_case);
         blocking(move || {
-            let traits = volume.prepare(ignores_case).map_err(EngineError::Volume)?;
+            let traits = volume.prepare(ignores_case, &staging_prefix(&model)).map_err(EngineError::Volume)?;
             // A deletion that was interrupted is finished first: its list of files would be out of date afterwards.
             delete::finish(&volume, &model)?;
             entry::check_foreign(&volume, &model.entry_name()).map_err(EngineError::Volume)?;
@@ -78,35 +79,47 @@ pub async fn run(
     let Survey { info, plan } = survey(&hub, download, traits.ignores_case).await?;
     progress.plan(plan.files.len() as u64, plan.bytes);
     let url = hub.page(&download.model);
-    let ready = {
+    let mut ready = {
         let (volume, plan, progress) = (Arc::clone(&volume), Arc::new(plan), Arc::clone(progress));
         blocking(move || prepare(volume, plan, progress).map_err(EngineError::Volume)).await?
     };
-    let reused = reuse_all(&ready).await?;
+    let reused = reuse::published(&ready).await?;
+    let brought = reuse::bring(&mut ready).await?;
     let fetched = fetch_all(&ready, hub, download, settings).await?;
     let metadata = metadata(download, &info, ready.plan.bytes, url);
-    let task = task.clone();
-    blocking(move || conclude(&ready, &task, &reused, &fetched, &metadata, source)).await
+    let (task, download) = (task.clone(), download.clone());
+    blocking(move || conclude(&ready, &task, &download, &[reused, brought, fetched], &metadata, source)).await
 }
 
 /// Everything that the rest of a download needs, once the volume was looked at.
 #[derive(Debug)]
-struct Ready {
-    volume: Arc<Volume>,
-    plan: Arc<Plan>,
-    staging: Arc<Staging>,
-    progress: Arc<Progress>,
+pub(super) struct Ready {
+    pub(super) volume: Arc<Volume>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) staging: Arc<Staging>,
+    pub(super) progress: Arc<Progress>,
     /// Files that the snapshot has already.
-    published: Vec<usize>,
+    pub(super) published: Vec<usize>,
     /// Files that are fetched, the first one first.
-    missing: Vec<usize>,
+    pub(super) missing: Vec<usize>,
+    /// Where missing files may be found in other snapshots.
+    pub(super) elsewhere: HashMap<usize, Vec<PathBuf>>,
     /// What an earlier attempt left of them.
     there: HashMap<usize, Coverage>,
     /// How much room each of them still takes from the disk.
-    rooms: HashMap<usize, u64>,
+    pub(super) rooms: HashMap<usize, u64>,
 }
 
-/// Opens the staging, sees what is there, and checks that the rest fits.
+impl Ready {
+    /// Refuses what does not fit, of the missing files that are meant.
+    pub(super) fn check_space(&self, is_meant: impl Fn(&usize) -> bool) -> Result<(), VolumeError> {
+        let meant = || self.missing.iter().filter(|number| is_meant(number));
+        let bytes = meant().filter_map(|number| self.rooms.get(number)).sum();
+        self.volume.check_space(bytes, meant().count() as u64)
+    }
+}
+
+/// Opens the staging, sees what is there, and checks that what nobody else has fits.
 fn prepare(volume: Arc<Volume>, plan: Arc<Plan>, progress: Arc<Progress>) -> Result<Ready, VolumeError> {
     let staging = Arc::new(Staging::open(&volume, &plan.staging_id(), &staging_prefix(&plan.model))?);
     let snapshot = volume.root().open_dir(&layout::snapshot(&plan.model.repo, &plan.commit))?;
@@ -129,54 +142,14 @@ fn prepare(volume: Arc<Volume>, plan: Arc<Plan>, progress: Arc<Progress>) -> Res
         // A journal that outlived its file says nothing.
         there.extend(journal.remove(&number).filter(|there| there.end() <= size).map(|there| (number, there)));
     }
-    volume.check_space(rooms.values().sum(), missing.len() as u64)?;
     // The longest file is not started last.
     missing.sort_by_key(|number| std::cmp::Reverse(plan.files[*number].size));
-    Ok(Ready { volume, plan, staging, progress, published, missing, there, rooms })
-}
-
-/// The digests of some files, by their numbers in the plan.
-type Digests = HashMap<usize, Sha256>;
-
-/// Hashes the files that the snapshot has already. A conflict with them is seen before a byte is fetched.
-async fn reuse_all(ready: &Ready) -> Result<Digests, EngineError> {
-    let mut digests = Digests::new();
-    // Dropped on the first failure, and with it all the other files' tasks.
-    let mut running = JoinSet::new();
-    let mut published = ready.published.iter().copied();
-    loop {
-        while running.len() < verify::threads() {
-            let Some(number) = published.next() else { break };
-            let (volume, plan) = (Arc::clone(&ready.volume), Arc::clone(&ready.plan));
-            running.spawn_blocking(move || Ok::<_, EngineError>((number, reuse(&volume, &plan, &plan.files[number])?)));
-        }
-        let Some(joined) = running.join_next().await else { return Ok(digests) };
-        let (number, sha256) = joined.map_err(|_| EngineError::Crashed)??;
-        digests.insert(number, sha256);
-        ready.progress.done(ready.plan.files[number].size);
-        ready.progress.file_done();
-    }
-}
-
-/// Hashes a file that the snapshot has already. Its name and commit prove nothing.
-fn reuse(volume: &Volume, plan: &Plan, file: &PlannedFile) -> Result<Sha256, EngineError> {
-    let below = layout::snapshot(&plan.model.repo, &plan.commit).join(file.path.as_path());
-    let shown = volume.root().shown(&below);
-    let opened = volume.root().open_file(&below).map_err(EngineError::Volume)?;
-    let mut hasher = Hasher::new(&file.digest, file.size);
-    if let Some((open, _)) = opened {
-        let read = hasher.read(open);
-        read.map_err(|error| EngineError::Volume(VolumeError::new("read", &shown, error)))?;
-    }
-    let found = hasher.finish();
-    if found.digest == file.digest {
-        return Ok(found.sha256);
-    }
-    Err(EngineError::Conflict {
-        path: below.display().to_string(),
-        expected: file.digest.to_string(),
-        found: found.digest.to_string(),
-    })
+    // What was begun is gone on with.
+    let anew = missing.iter().copied().filter(|number| !there.contains_key(number));
+    let elsewhere = reuse::places(&volume, &plan, anew);
+    let ready = Ready { volume, plan, staging, progress, published, missing, elsewhere, there, rooms };
+    ready.check_space(|number| !ready.elsewhere.contains_key(number))?;
+    Ok(ready)
 }
 
 /// Fetches the files that are missing. After a failure too, what arrived is in the journal.
@@ -240,18 +213,19 @@ fn metadata(download: &Download, info: &ModelInfo, bytes: u64, url: String) -> M
 fn conclude(
     ready: &Ready,
     task: &Task,
-    reused: &Digests,
-    fetched: &Digests,
+    download: &Download,
+    [reused, brought, fetched]: &[Digests; 3],
     metadata: &ModelMetadata,
     source: Sha256,
 ) -> Result<Finished, EngineError> {
     let plan = &ready.plan;
     let of = |(number, sha256): (&usize, &Sha256)| (plan.files[*number].path.clone(), *sha256);
-    let sums: Sums = reused.iter().chain(fetched).map(of).collect();
-    let staged: Vec<RelPath> = fetched.iter().map(of).map(|(path, _)| path).collect();
+    let sums: Sums = reused.iter().chain(brought).chain(fetched).map(of).collect();
+    let staged: Vec<RelPath> = brought.iter().chain(fetched).map(of).map(|(path, _)| path).collect();
     let (model, commit, source) = (&plan.model, plan.commit, Some(source));
     let (staged, sums) = (&staged, &sums);
-    let publication = Publication { model, commit, staged, sums, metadata, source, file: None, unverified: None };
+    let keep = Some(Keep { older: download.keep, mounted: download.mounted.clone() });
+    let publication = Publication { model, commit, staged, sums, metadata, source, file: None, unverified: None, keep };
     publish(&ready.volume, &ready.staging, &publication)?;
     let done = Done {
         path: entry::published_path(task, &plan.model.entry_name()),

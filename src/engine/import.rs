@@ -76,7 +76,7 @@ pub async fn run(
     let (ignores_case, staging) = {
         let (volume, prefix, ignores_case) = (Arc::clone(&volume), origin.prefix.clone(), settings.ignores_case);
         blocking(move || {
-            let traits = volume.prepare(ignores_case).map_err(EngineError::Volume)?;
+            let traits = volume.prepare(ignores_case, &prefix).map_err(EngineError::Volume)?;
             let staging = Staging::create(&volume, &prefix).map_err(EngineError::Volume)?;
             Ok((traits.ignores_case, Arc::new(staging)))
         })
@@ -347,10 +347,11 @@ fn conclude(target: &Target, mut candidate: Candidate, unverified: Option<String
                 given: shown(candidate.commit, manifest),
             }));
         }
-        if let Some(mut finished) = before::finished(volume, task, &candidate.model, |found| *found == manifest)? {
+        if let Some(mut finished) = before::finished(volume, task, &candidate.model, None, |found| *found == manifest)?
+        {
             finished.done.unverified.clone_from(&unverified);
             let known = SourceRecord { entry: name, manifest, file: origin.file, unverified };
-            record(volume, origin.source, &known).map_err(EngineError::Volume)?;
+            record(volume, staging, origin.source, &known).map_err(EngineError::Volume)?;
             return Ok(finished);
         }
         // The entry lost a file: it is made whole, under the commit that it has.
@@ -367,6 +368,7 @@ fn conclude(target: &Target, mut candidate: Candidate, unverified: Option<String
         source: origin.source,
         file: origin.file,
         unverified: unverified.clone(),
+        keep: None,
     };
     publish(volume, staging, &publication)?;
     let done = Done {

@@ -6,8 +6,9 @@ use super::{EngineError, blocking, entry};
 use crate::format::layout;
 use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::Manifest;
+use crate::format::sums::Sums;
 use crate::ident::{Commit, EntryName, ModelRef};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -59,7 +60,7 @@ pub struct Room {
     pub entry: EntryName,
     /// The model, as the folder's name says.
     pub model: ModelRef,
-    /// The bytes of its files that are there; none if the entry cannot be read.
+    /// The bytes of its files that are there, with those of the snapshots that it keeps; none if the entry cannot be read.
     pub bytes: Option<u64>,
     /// Those of them that another entry lists too, and that stay when this one is deleted.
     pub shared_bytes: u64,
@@ -106,7 +107,7 @@ fn open(path: &Path) -> Result<(Volume, Vec<Known>), EngineError> {
 }
 
 fn item(volume: &Volume, known: Known) -> Result<Item, EngineError> {
-    let Known { name, model, entry } = known;
+    let Known { name, model, entry, beside: _ } = known;
     let said = match entry {
         Err(error) => Err(error.to_string()),
         Ok(entry) => {
@@ -130,7 +131,7 @@ fn count(volume: &Volume, known: &[Known]) -> Result<Usage, EngineError> {
     }
     let entries = known.iter().map(|one| {
         let (mut bytes, mut shared_bytes) = (0, 0);
-        for (size, listed) in places(one).filter_map(|place| files.get(&place)) {
+        for (size, listed) in places(one).iter().filter_map(|place| files.get(place)) {
             bytes += size;
             shared_bytes += if *listed > 1 { *size } else { 0 };
         }
@@ -148,11 +149,12 @@ fn count(volume: &Volume, known: &[Known]) -> Result<Usage, EngineError> {
     })
 }
 
-/// Where the files are that an entry lists.
-fn places(known: &Known) -> impl Iterator<Item = PathBuf> {
-    let listed = known.entry.iter().flat_map(|entry| entry.sums.iter().map(|(path, _)| path.as_path()));
-    let snapshot = known.snapshot();
-    listed.filter_map(move |path| Some(snapshot.as_ref()?.join(path)))
+/// Where the files are that an entry lists, in its own snapshot and in those that it keeps; each once.
+fn places(known: &Known) -> BTreeSet<PathBuf> {
+    let in_one = |(snapshot, sums): (PathBuf, &Sums)| {
+        sums.iter().map(|(path, _)| snapshot.join(path.as_path())).collect::<Vec<_>>()
+    };
+    known.lists().flat_map(in_one).collect()
 }
 
 /// A file's size; 0 if it is not there, or cannot be opened: `verify` says more.
@@ -180,7 +182,7 @@ fn orphans(volume: &Volume, known: &[Known]) -> Result<Vec<Leftover>, VolumeErro
     let root = volume.root();
     let listed = rehash::listed(known);
     let unclear: Vec<PathBuf> =
-        known.iter().filter(|one| one.entry.is_err()).map(|one| layout::repo(&one.model.repo)).collect();
+        known.iter().filter(|one| !one.is_clear()).map(|one| layout::repo(&one.model.repo)).collect();
     let mut found = Vec::new();
     for repo in names(root, Path::new(layout::HUB))? {
         let repo = Path::new(layout::HUB).join(repo);
@@ -190,7 +192,7 @@ fn orphans(volume: &Volume, known: &[Known]) -> Result<Vec<Leftover>, VolumeErro
         let snapshots = repo.join(layout::SNAPSHOTS);
         for name in names(root, &snapshots)? {
             let path = snapshots.join(name);
-            let none = std::collections::BTreeSet::new();
+            let none = BTreeSet::new();
             let extra = rehash::extra(volume, &path, listed.get(&path).unwrap_or(&none))?;
             if extra.is_empty() {
                 continue;

@@ -3,6 +3,7 @@
 
 use super::EngineError;
 use super::entry;
+use super::owners::{self, Keep};
 use super::plan::staging_prefix;
 use super::volume::{Dir, Kind, Staging, Volume, VolumeError, remove_stagings};
 use crate::format::layout::{self, FileStamp, SourceRecord};
@@ -30,30 +31,42 @@ pub(super) struct Publication<'a> {
     pub(super) file: Option<FileStamp>,
     /// Why the bytes are not proved, where they are not.
     pub(super) unverified: Option<String>,
+    /// What stays of the snapshots that the entry had before; none: all of them.
+    pub(super) keep: Option<Keep>,
 }
 
 /// Publishes. Every step may be done a second time.
 pub(super) fn publish(volume: &Volume, staging: &Staging, publication: &Publication<'_>) -> Result<(), EngineError> {
     let name = publication.model.entry_name();
     entry::check_foreign(volume, &name).map_err(EngineError::Volume)?;
+    let Publication { model, commit, sums, metadata, source, file, ref unverified, ref keep, staged: _ } = *publication;
+    // First of all, so that who never comes back for it can still be tidied up after: whose work this source is …
+    let known = SourceRecord { entry: name.clone(), manifest: sums.digest(), file, unverified: unverified.clone() };
+    record(volume, staging, source, &known).map_err(EngineError::Volume)?;
+    // … and whose files these are.
+    owners::add(volume, &layout::begun(&name, &commit), sums, metadata)?;
     let steps = || -> Result<(), VolumeError> {
         place_files(volume, staging, publication)?;
-        write_references(volume, publication)?;
-        place_view(volume, staging, publication)?;
-        // Before the entry: once the entry is there, a second run needs nothing but this record.
-        let Publication { source, file, ref unverified, .. } = *publication;
-        let (manifest, unverified) = (publication.sums.digest(), unverified.clone());
-        record(volume, source, &SourceRecord { entry: name.clone(), manifest, file, unverified })?;
-        place_entry(volume, staging, publication)?;
-        remove_stagings(volume, &staging_prefix(publication.model), None)
+        write_references(volume, model, &commit)?;
+        place_view(volume, &staging.path("view"), model, &commit)
     };
-    steps().map_err(EngineError::Volume)
+    steps().map_err(EngineError::Volume)?;
+    owners::retire(volume, model, &commit, sums)?;
+    place_entry(volume, staging, publication).map_err(EngineError::Volume)?;
+    remove_stagings(volume, &staging_prefix(model), None).map_err(EngineError::Volume)?;
+    owners::settle(volume, model, keep.as_ref())
 }
 
 /// Remembers where a source ended.
-pub(super) fn record(volume: &Volume, source: Option<Sha256>, record: &SourceRecord) -> Result<(), VolumeError> {
+pub(super) fn record(
+    volume: &Volume,
+    staging: &Staging,
+    source: Option<Sha256>,
+    record: &SourceRecord,
+) -> Result<(), VolumeError> {
     let Some(source) = source else { return Ok(()) };
-    volume.root().write(&layout::source(&source), serde_json::json!(record).to_string().as_bytes())
+    let text = serde_json::json!(record).to_string();
+    volume.root().write_by_way_of(&staging.path("record"), &layout::source(&source), text.as_bytes())
 }
 
 /// Moves the staged files into the snapshot: the folder as a whole, or one by one where the snapshot exists.
@@ -98,7 +111,7 @@ fn sync_folders(root: &Dir, base: &Path, paths: &[&RelPath]) -> Result<(), Volum
 }
 
 /// The names under which an entry's commit can be asked for. A commit needs none: its snapshot is found by it.
-fn references(model: &ModelRef, with_main: bool) -> Vec<Revision> {
+pub(super) fn references(model: &ModelRef, with_main: bool) -> Vec<Revision> {
     let mut references = Vec::new();
     let asked = model.revision_or_main();
     if with_main && asked.as_str() != Revision::DEFAULT {
@@ -110,22 +123,29 @@ fn references(model: &ModelRef, with_main: bool) -> Vec<Revision> {
     references
 }
 
-fn write_references(volume: &Volume, publication: &Publication<'_>) -> Result<(), VolumeError> {
-    let Publication { model, commit, .. } = publication;
+fn write_references(volume: &Volume, model: &ModelRef, commit: &Commit) -> Result<(), VolumeError> {
     for revision in references(model, false) {
         volume.root().write(&layout::reference(&model.repo, &revision), commit.to_string().as_bytes())?;
     }
     Ok(())
 }
 
+/// Points the references and the view at the commit that the entry has.
+pub(super) fn point_at(volume: &Volume, model: &ModelRef, commit: &Commit) -> Result<(), VolumeError> {
+    write_references(volume, model, commit)?;
+    let folder = layout::staging(&format!("{}view", staging_prefix(model)));
+    place_view(volume, &folder.join("view"), model, commit)?;
+    volume.root().remove_all(&folder)
+}
+
 /// The view is replaced as a whole, and what was there is retired and not removed: a Pod that has it mounted keeps what it
 /// started with, which would be nothing if its files were unlinked.
-fn place_view(volume: &Volume, staging: &Staging, publication: &Publication<'_>) -> Result<(), VolumeError> {
+fn place_view(volume: &Volume, staged: &Path, model: &ModelRef, commit: &Commit) -> Result<(), VolumeError> {
     let root = volume.root();
-    let name = publication.model.entry_name();
+    let name = model.entry_name();
     let place = layout::view(&name);
-    let commit = publication.commit.to_string();
-    let references = references(publication.model, true);
+    let commit = commit.to_string();
+    let references = references(model, true);
     let mut up_to_date = root.kind(&place)?.is_some();
     for revision in &references {
         let path = place.join(layout::REFS).join(revision.as_str());
@@ -134,18 +154,17 @@ fn place_view(volume: &Volume, staging: &Staging, publication: &Publication<'_>)
     if up_to_date {
         return Ok(());
     }
-    let staged = staging.path("view");
-    root.remove_all(&staged)?;
+    root.remove_all(staged)?;
     for revision in &references {
         root.write(&staged.join(layout::REFS).join(revision.as_str()), commit.as_bytes())?;
     }
     if root.kind(&place)?.is_none() {
-        return replace(root, &staged, &place, &staged);
+        return replace(root, staged, &place, staged);
     }
     // The new one waits in the retired one's place, so that changing places retires the old one in the same instant.
     let retired = root.make_dir(&layout::retired_views(&name))?.list()?.len();
     let slot = layout::retired_views(&name).join(format!("{retired:06}"));
-    root.rename(&staged, &slot)?;
+    root.rename(staged, &slot)?;
     replace(root, &slot, &place, &slot.with_extension("old"))
 }
 
@@ -204,22 +223,24 @@ mod tests {
     fn a_staging_that_was_taken_away_is_not_published() {
         let folder = tempfile::tempdir().unwrap();
         let volume = Volume::open(folder.path(), None).unwrap();
-        volume.prepare(Some(false)).unwrap();
+        volume.prepare(Some(false), "p-").unwrap();
         let staging = Staging::open(&volume, "p-1", "p-").unwrap();
         let path: RelPath = "sub/config.json".parse().unwrap();
         staging.open_part(&path, 1).unwrap().0.write_at(b"a", 0).unwrap();
         remove_stagings(&volume, "p-", None).unwrap();
         let model = ModelRef { repo: "org/tiny".parse().unwrap(), revision: None };
         let sums: Sums = [(path.clone(), Sha256::from_bytes([7; 32]))].into_iter().collect();
+        let commit = "7dbbc90392e2f80f3d3c277d6e90027e55de9125".parse().unwrap();
         let publication = Publication {
             model: &model,
-            commit: "7dbbc90392e2f80f3d3c277d6e90027e55de9125".parse().unwrap(),
+            commit,
             staged: &[path],
             sums: &sums,
-            metadata: &ModelMetadata::new(model.key(), String::new()),
+            metadata: &ModelMetadata { commit_hash: Some(commit), ..ModelMetadata::new(model.key(), String::new()) },
             source: None,
             file: None,
             unverified: None,
+            keep: None,
         };
         let error = publish(&volume, &staging, &publication).unwrap_err();
         assert!(error.to_string().contains("config.json"), "{error}");

@@ -6,10 +6,12 @@
 mod read;
 
 use super::entry::{self, Entry};
+use super::owners::{self, List};
 use super::progress::Progress;
 use super::volume::{Kind, Volume, VolumeError};
 use super::{EngineError, blocking};
 use crate::format::layout;
+use crate::format::sums::Sums;
 use crate::ident::{Commit, EntryName, ModelRef, Reason, RelPath, RepoId, Sha256};
 pub(super) use read::{Found, read_all};
 use std::collections::{BTreeMap, BTreeSet};
@@ -173,11 +175,25 @@ pub(super) struct Known {
     pub(super) name: EntryName,
     pub(super) model: ModelRef,
     pub(super) entry: Result<Entry, EngineError>,
+    /// What it lists besides: snapshots that it had before, and what is being published.
+    pub(super) beside: Result<Vec<List>, EngineError>,
 }
 
 impl Known {
     pub(super) fn snapshot(&self) -> Option<PathBuf> {
         self.entry.as_ref().ok().map(|entry| layout::snapshot(&self.model.repo, &entry.commit))
+    }
+
+    /// Whether all that it lists is known.
+    pub(super) fn is_clear(&self) -> bool {
+        self.entry.is_ok() && self.beside.is_ok()
+    }
+
+    /// All that it lists, each with the snapshot that it lies in.
+    pub(super) fn lists(&self) -> impl Iterator<Item = (PathBuf, &Sums)> {
+        let beside = self.beside.iter().flatten().map(|list| &list.entry);
+        let all = self.entry.iter().chain(beside);
+        all.map(|entry| (layout::snapshot(&self.model.repo, &entry.commit), &entry.sums))
     }
 }
 
@@ -194,7 +210,8 @@ pub(super) fn entries(volume: &Volume, repo: Option<&RepoId>) -> Result<Vec<Know
             continue;
         }
         if let Some(entry) = entry_in(volume, &name).transpose() {
-            known.push(Known { name, model, entry });
+            let beside = owners::beside_entry(volume, &model);
+            known.push(Known { name, model, entry, beside });
         }
     }
     Ok(known)
@@ -251,12 +268,11 @@ fn targets<'a>(volume: &Volume, known: impl Iterator<Item = &'a Known>) -> BTree
 /// What the entries list, by snapshot. A snapshot of an entry that cannot be read is left out with its whole repo: nobody
 /// knows what that entry lists.
 pub(super) fn listed(known: &[Known]) -> BTreeMap<PathBuf, BTreeSet<&Path>> {
-    let unclear: BTreeSet<_> =
-        known.iter().filter(|one| one.entry.is_err()).map(|one| one.model.repo.as_str()).collect();
+    let unclear: BTreeSet<_> = known.iter().filter(|one| !one.is_clear()).map(|one| one.model.repo.as_str()).collect();
     let mut listed: BTreeMap<PathBuf, BTreeSet<&Path>> = BTreeMap::new();
     for one in known.iter().filter(|one| !unclear.contains(one.model.repo.as_str())) {
-        if let (Some(snapshot), Ok(entry)) = (one.snapshot(), &one.entry) {
-            listed.entry(snapshot).or_default().extend(entry.sums.iter().map(|(path, _)| path.as_path()));
+        for (snapshot, sums) in one.lists() {
+            listed.entry(snapshot).or_default().extend(sums.iter().map(|(path, _)| path.as_path()));
         }
     }
     listed

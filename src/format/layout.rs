@@ -94,6 +94,26 @@ pub fn retired_views(name: &EntryName) -> PathBuf {
     PathBuf::from(STATE).join("retired").join(name.as_str())
 }
 
+/// Lists of the snapshots that entries had before and keep: a folder an entry, and in it one a commit.
+pub fn all_kept() -> PathBuf {
+    PathBuf::from(STATE).join("kept")
+}
+
+/// The list of one snapshot that an entry had before: an entry's own files, without the link.
+pub fn kept(name: &EntryName, commit: &Commit) -> PathBuf {
+    all_kept().join(name.as_str()).join(commit.to_string())
+}
+
+/// The same of what is being published: it is there before the files are, and goes when the entry is there.
+pub fn all_begun() -> PathBuf {
+    PathBuf::from(STATE).join("begun")
+}
+
+/// The list of one publication.
+pub fn begun(name: &EntryName, commit: &Commit) -> PathBuf {
+    all_begun().join(name.as_str()).join(commit.to_string())
+}
+
 /// Where an entry's `model` link points: from the entry's folder to the snapshot.
 pub fn model_link(repo: &RepoId, commit: &Commit) -> PathBuf {
     PathBuf::from("../..").join(snapshot(repo, commit))

@@ -117,6 +117,7 @@ async fn a_moved_branch_replaces_the_entry_and_keeps_the_old_snapshot() {
     *rig.hub().files.lock().unwrap() = files.clone();
     let newer = "b".repeat(40);
     rig.download().seen_at = Some(newer.parse().unwrap());
+    rig.download().keep = 1;
     // What a Pod has mounted is a folder, whatever its name becomes.
     let mounted = std::fs::File::open(rig.volume().join("views/org_2ftiny/refs")).unwrap();
     rig.hub().info.lock().unwrap()["sha"] = newer.clone().into();

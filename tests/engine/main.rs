@@ -62,6 +62,7 @@ mod network;
 mod ranges;
 mod refusals;
 mod rig;
+mod updates;
 mod verify;
 mod volume;
 mod worker;

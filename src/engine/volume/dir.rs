@@ -178,18 +178,15 @@ impl Dir {
     pub fn write(&self, below: &Path, bytes: &[u8]) -> Result<()> {
         let mut temporary = OsString::from(".new-");
         temporary.push(below.file_name().unwrap_or_default());
-        self.write_by_way_of(&temporary, below, bytes)
+        self.write_by_way_of(&below.with_file_name(temporary), below, bytes)
     }
 
-    /// The same for a file that workers of several repos write at a time. What a kill leaves of it stays.
-    pub fn write_shared(&self, below: &Path, bytes: &[u8]) -> Result<()> {
-        self.write_by_way_of(OsStr::new(&format!(".new-{}", super::unique())), below, bytes)
-    }
-
-    fn write_by_way_of(&self, temporary: &OsStr, below: &Path, bytes: &[u8]) -> Result<()> {
+    /// The same for a file in a folder where workers of several repos write: the new one waits elsewhere.
+    pub fn write_by_way_of(&self, temporary: &Path, below: &Path, bytes: &[u8]) -> Result<()> {
+        let (waiting, waiting_name) = self.made_parent(temporary)?;
+        waiting.write_new(&waiting_name, bytes)?;
         let (folder, name) = self.made_parent(below)?;
-        folder.write_new(temporary, bytes)?;
-        rustix::fs::renameat(&folder.fd, temporary, &folder.fd, &name)
+        rustix::fs::renameat(&waiting.fd, &waiting_name, &folder.fd, &name)
             .or_else(|errno| fail("write", &folder.path.join(&name), errno))?;
         folder.sync()
     }
@@ -222,6 +219,29 @@ impl Dir {
             Ok(()) => Ok(true),
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
             Err(errno) => fail("link", &self.path.join(name), errno),
+        }
+    }
+
+    /// Gives a file a second name, which must be free; false where the file system, or this user, cannot.
+    pub fn link(&self, from: &Path, to: &Path) -> Result<bool> {
+        let (source, target) = (self.parent(from)?, self.made_parent(to)?);
+        let Some((source, source_name)) = source else { return fail("link", &self.shown(from), Errno::NOENT) };
+        match rustix::fs::linkat(&source.fd, &source_name, &target.0.fd, &target.1, AtFlags::empty()) {
+            Ok(()) => {
+                target.0.sync()?;
+                Ok(true)
+            }
+            // PERM is also what the kernel says of other people's files (`protected_hardlinks`), and MLINK of too many names.
+            Err(
+                Errno::PERM
+                | Errno::ACCESS
+                | Errno::MLINK
+                | Errno::XDEV
+                | Errno::OPNOTSUPP
+                | Errno::NOSYS
+                | Errno::INVAL,
+            ) => Ok(false),
+            Err(errno) => fail("link", &self.shown(to), errno),
         }
     }
 

@@ -83,18 +83,22 @@ impl Volume {
         Err(VolumeError::Version { path, found: found.trim().to_owned() })
     }
 
-    /// Makes the layout's folders and proves that the volume can be written to.
-    pub fn prepare(&self, ignores_case: Option<bool>) -> Result<Traits, VolumeError> {
+    /// Makes the layout's folders and proves that the volume can be written to. What is tried lies in a staging whose id begins
+    /// with `prefix`, so a kill leaves nothing that is not found.
+    pub fn prepare(&self, ignores_case: Option<bool>, prefix: &str) -> Result<Traits, VolumeError> {
         for folder in [layout::STATE, layout::HUB, layout::ENTRIES, layout::VIEWS] {
             self.root.make_dir(Path::new(folder))?;
         }
         for folder in [layout::stagings(), layout::sources()] {
             self.root.make_dir(&folder)?;
         }
-        let traits = probe::probe(&self.root.make_dir(Path::new(layout::STATE))?, ignores_case)?;
+        let tried = layout::staging(&format!("{prefix}probe-{}", unique()));
+        let traits = probe::probe(&self.root, &tried, ignores_case)?;
         if self.root.read(&layout::version_file(), VERSION_MAX_BYTES)?.is_none() {
-            self.root.write_shared(&layout::version_file(), format!("{}\n", layout::VERSION).as_bytes())?;
+            let text = format!("{}\n", layout::VERSION);
+            self.root.write_by_way_of(&tried.join("layout"), &layout::version_file(), text.as_bytes())?;
         }
+        self.root.remove_all(&tried)?;
         Ok(traits)
     }
 
@@ -122,7 +126,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..8 {
                         let volume = Volume::open(folder.path(), None).unwrap();
-                        assert!(!volume.prepare(None).unwrap().ignores_case);
+                        assert!(!volume.prepare(None, "p-").unwrap().ignores_case);
                     }
                 });
             }

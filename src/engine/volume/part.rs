@@ -70,6 +70,14 @@ impl Part {
         self.sync()
     }
 
+    /// Becomes another file's clone, which shares its blocks, and makes it durable; false where the file system cannot.
+    pub(super) fn clone_from(&self, from: &File) -> Result<bool, VolumeError> {
+        match rustix::fs::ioctl_ficlone(&self.file, from) {
+            Ok(()) => self.sync().map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// A handle of its own for reading from the beginning on.
     pub fn reader(&self) -> Result<File, VolumeError> {
         self.wrap("open", self.file.try_clone())

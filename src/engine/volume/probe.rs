@@ -10,11 +10,12 @@ pub struct Traits {
     pub ignores_case: bool,
 }
 
-/// Creates, syncs, renames and removes a file, so that what does not work is known before the first byte is fetched.
-pub(super) fn probe(state: &Dir, ignores_case: Option<bool>) -> Result<Traits, VolumeError> {
-    let name = format!("probe-{}", super::unique());
-    state.write(Path::new(&name), b"modelcache tries whether it can write here\n")?;
-    let seen = state.kind(Path::new(&name.to_uppercase()))?.is_some();
-    state.remove_file(Path::new(&name))?;
+/// Creates, syncs, renames, links and removes a file, so that what does not work is known before the first byte is fetched.
+pub(super) fn probe(root: &Dir, folder: &Path, ignores_case: Option<bool>) -> Result<Traits, VolumeError> {
+    let file = folder.join("probe");
+    root.write(&file, b"modelcache tries whether it can write here\n")?;
+    let seen = root.kind(&folder.join("PROBE"))?.is_some();
+    // A file system without links is none the worse for it: then files are copied.
+    root.link(&file, &folder.join("link"))?;
     Ok(Traits { ignores_case: ignores_case.unwrap_or(seen) })
 }

@@ -4,6 +4,8 @@ use super::part::Part;
 use super::{Dir, Volume, VolumeError};
 use crate::format::layout;
 use crate::ident::RelPath;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The folder of the model's files in a staging.
@@ -70,14 +72,46 @@ impl Staging {
         self.open_part(to, 0)?.0.fill(&mut source)
     }
 
+    /// Brings a file of a snapshot, its path relative to the cache's root, to a file of the model: as a link where that can be, and
+    /// else as a copy, which shares its blocks where that can be. Durable when it returns.
+    pub fn bring(&self, volume: &Volume, from: &Path, to: &RelPath, size: u64) -> Result<(), VolumeError> {
+        let place = self.file(to);
+        // What a killed forerunner left.
+        volume.root().remove_file(&place)?;
+        if volume.root().link(from, &place)? {
+            return Ok(());
+        }
+        let opened = volume.root().open_file(from)?;
+        let missing = || VolumeError::new("read", &volume.root().shown(from), std::io::ErrorKind::NotFound.into());
+        let (mut source, _) = opened.ok_or_else(missing)?;
+        let (part, _) = self.open_part(to, 0)?;
+        if part.clone_from(&source)? {
+            return Ok(());
+        }
+        volume.check_space(size, 1)?;
+        part.fill(&mut source)
+    }
+
     fn open_below(&self, below: &Path, size: u64) -> Result<(Part, u64), VolumeError> {
-        let (file, found) = self.dir.open_part(below)?;
+        let (file, found) = self.unshared(below)?;
         let part = Part::new(file, self.dir.shown(below));
         if found != size {
             part.reserve(size)?;
         }
         let room = part.room(size);
         Ok((part, room))
+    }
+
+    /// Opens a file for writing that has no other name: what was brought here as a link is a published file too.
+    fn unshared(&self, below: &Path) -> Result<(File, u64), VolumeError> {
+        let has_names = self.dir.open_file(below)?.is_some_and(|(file, _)| {
+            // Of what cannot be seen the worst is thought.
+            file.metadata().map_or(true, |found| found.nlink() > 1)
+        });
+        if has_names {
+            self.dir.remove_file(below)?;
+        }
+        self.dir.open_part(below)
     }
 
     /// Opens one file for reading; none if it is not there.
