@@ -52,6 +52,7 @@ fn every_phase_reason_and_condition_has_a_section_in_troubleshooting() {
         condition::TRANSFERRED,
         condition::VERIFIED,
         condition::COMPLETE,
+        condition::IN_USE,
         condition::DELETION_BLOCKED,
     ];
     let gaps = missing(phases.iter().map(String::as_str).chain(reasons).chain(conditions), &text);

@@ -86,6 +86,8 @@ pub mod annotation {
     pub const HUB: &str = "modelcache.dev/hub";
     /// `"true"` lets a deletion end though files stay behind.
     pub const FORCE_DELETE: &str = "modelcache.dev/force-delete";
+    /// On a Pod: the models (`repo` or `repo@revision`) or entries of its namespace that it uses, separated by commas or spaces.
+    pub const MODELS: &str = "modelcache.dev/models";
 }
 
 /// The condition types of an entry.
@@ -98,7 +100,7 @@ pub mod condition {
     pub const TRANSFERRED: &str = "Transferred";
     /// Every byte was checked against what the Hub promises.
     pub const VERIFIED: &str = "Verified";
-    /// Pods use the model. (Set by a later release.)
+    /// Pods use the model.
     pub const IN_USE: &str = "InUse";
     /// The revision moved on the Hub. (Set by a later release.)
     pub const DRIFTED: &str = "Drifted";

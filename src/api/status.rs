@@ -34,7 +34,7 @@ pub struct ModelCacheEntryStatus {
     /// What was tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<AttemptsStatus>,
-    /// Who used the model. (Set by a later release.)
+    /// Who used the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<UsageStatus>,
     /// The published files in three numbers.
@@ -143,10 +143,10 @@ pub struct AttemptsStatus {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageStatus {
-    /// When it was last used.
+    /// When a Pod last began or stopped to use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<Time>,
-    /// By whom.
+    /// By whom: namespace, service account, and what controls the Pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_by: Option<String>,
     /// How many Pods use it now.

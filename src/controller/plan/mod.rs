@@ -5,6 +5,7 @@
 
 pub mod attempt;
 pub mod backoff;
+pub mod consumer;
 mod decide;
 mod deletion;
 pub mod export;
@@ -15,12 +16,15 @@ mod record;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 mod wanted;
 pub mod writers;
 
+pub use consumer::Consumer;
 pub use decide::decide;
 pub use observed::{ConnectionSight, Observed, Peer, Scene, Warning, peers};
 pub use status::{Obstacle, obstructed};
+pub use usage::Usage;
 pub use wanted::{
     ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, merge, origin, volume_and_key,
     wanted_claim, without_query,

@@ -1,5 +1,6 @@
 //! Everything that one decision is made from.
 
+use super::consumer::Consumer;
 use super::{record, volume_and_key};
 use crate::api::status::AttemptsStatus;
 use crate::api::{HubConnection, ModelCacheEntry, label};
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
+use std::sync::Arc;
 
 /// Everything that one decision is made from.
 #[derive(Debug, Clone)]
@@ -49,6 +51,8 @@ pub struct Scene {
     pub heard: Heard,
     /// Warning events that explain why something waits.
     pub warnings: Vec<Warning>,
+    /// The Pods of the namespace that have a claim or name a model, workers among them.
+    pub consumers: Vec<Arc<Consumer>>,
 }
 
 /// The connection that an entry uses.

@@ -3,7 +3,7 @@
 use super::observed::{Observed, Scene};
 use super::record::{self, Says, signed};
 use super::wanted::{Origin, Wanted, known_model};
-use super::{Plan, Why};
+use super::{Plan, Why, usage};
 use crate::api::status::{AttemptsStatus, DisplayStatus, ManifestStatus, VolumeStatus};
 use crate::api::{ModelCacheEntryStatus, Phase, condition};
 use crate::format::outcome::{Done, Failed, Progress};
@@ -287,7 +287,9 @@ pub fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
 
 /// A plan of a drafted status: what changed for people becomes a notice.
 pub(super) fn finish(observed: &Observed, draft: Draft, actions: Vec<super::Action>, again: Option<Duration>) -> Plan {
-    let status = draft.into_status();
+    let mut status = draft.into_status();
+    let told_later = usage::tell(observed, &mut status);
+    let again = [again, told_later].into_iter().flatten().min();
     let told = |status: &ModelCacheEntryStatus| {
         (status.phase, record::reason_of(&status.conditions, condition::READY).map(str::to_owned))
     };

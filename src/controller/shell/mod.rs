@@ -5,6 +5,7 @@
 mod health;
 mod leader;
 mod observe;
+mod pods;
 mod preseed;
 mod reconcile;
 mod scene;
@@ -12,15 +13,17 @@ mod write;
 
 use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, label};
 use crate::controller::config::Config;
-use crate::controller::plan::{archive_claim, wanted_claim};
-use futures::StreamExt;
+use crate::controller::plan::{Consumer, archive_claim, wanted_claim};
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{Stream, StreamExt, stream};
 use health::Health;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{Controller, controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use pods::{Pods, Touched};
 use reconcile::{Context, Round};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -119,35 +122,42 @@ fn made_for(uid_label: &str) -> watcher::Config {
 }
 
 async fn control(client: Client, options: Options, stop: CancellationToken) {
-    let entries = all::<ModelCacheEntry>(&client);
+    let (consumers, mut pods) = Pods::new();
+    let entries = all::<ModelCacheEntry>(&client, &mut pods);
     let preseed = Box::pin(preseed::run(client.clone(), options.config.preseed.clone(), stop.clone()));
-    let context = Arc::new(Context::new(client, options.config, options.identity, entries.store()));
+    let context = Arc::new(Context::new(client.clone(), options.config, options.identity, entries.store(), consumers));
+    let entries = of_entries(entries, &client, &mut pods);
+    let (exports, imports) = (of_exports(&client, &mut pods), of_imports(&client, &mut pods));
     tokio::join!(
-        Box::pin(run_loop(of_entries(entries, &context.client), &context, &stop)),
-        Box::pin(run_loop(of_exports(&context.client), &context, &stop)),
-        Box::pin(run_loop(of_imports(&context.client), &context, &stop)),
+        Box::pin(pods.watch(client, stop.clone())),
+        Box::pin(run_loop(entries, &context, &stop)),
+        Box::pin(run_loop(exports, &context, &stop)),
+        Box::pin(run_loop(imports, &context, &stop)),
         preseed
     );
 }
 
-/// All objects of a kind, with the Jobs that they own and the Pods of these.
-fn all<K: Round>(client: &Client) -> Controller<K> {
+/// All objects of a kind, with the Jobs that they own and the Pods of these, which are workers.
+fn all<K: Round>(client: &Client, pods: &mut Pods) -> Controller<K> {
     let objects = Controller::new(Api::<K>::all(client.clone()), watcher::Config::default());
     let store = objects.store();
     objects
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .trigger_backoff(WatchPause)
         .owns(Api::<Job>::all(client.clone()), made_for(K::UID_LABEL))
-        .watches(Api::<Pod>::all(client.clone()), made_for(K::UID_LABEL), move |pod| {
-            let uid = pod.labels().get(K::UID_LABEL).cloned();
-            those_where(&store, move |object: &K| object.meta().uid == uid)
-        })
+        .reconcile_on(touched_by(pods.listen(), store, |pod, object: &K| {
+            pod.worker.is_some() && pod.worker == object.meta().uid
+        }))
 }
 
-fn of_entries(entries: Controller<ModelCacheEntry>, client: &Client) -> Controller<ModelCacheEntry> {
+fn of_entries(entries: Controller<ModelCacheEntry>, client: &Client, pods: &mut Pods) -> Controller<ModelCacheEntry> {
     let store = entries.store();
-    let of_claim = store.clone();
+    let (of_pod, of_claim) = (store.clone(), store.clone());
     entries
+        .reconcile_on(touched_by(pods.listen(), of_pod, |pod, entry| {
+            let may_use = || wanted_claim(entry).is_some_and(|claim| pod.has_claim(&claim)) || !pod.models.is_empty();
+            pod.worker.is_none() && entry.namespace() == pod.namespace() && may_use()
+        }))
         .watches(Api::<PersistentVolumeClaim>::all(client.clone()), watcher::Config::default(), move |claim| {
             those_where(&of_claim, move |entry| {
                 let names = [wanted_claim(entry), archive_claim(entry)];
@@ -159,8 +169,8 @@ fn of_entries(entries: Controller<ModelCacheEntry>, client: &Client) -> Controll
         })
 }
 
-fn of_exports(client: &Client) -> Controller<ModelCacheExport> {
-    let exports = all::<ModelCacheExport>(client);
+fn of_exports(client: &Client, pods: &mut Pods) -> Controller<ModelCacheExport> {
+    let exports = all::<ModelCacheExport>(client, pods);
     let store = exports.store();
     let of_entry = store.clone();
     exports
@@ -175,8 +185,8 @@ fn of_exports(client: &Client) -> Controller<ModelCacheExport> {
         })
 }
 
-fn of_imports(client: &Client) -> Controller<ModelCacheImport> {
-    let imports = all::<ModelCacheImport>(client);
+fn of_imports(client: &Client, pods: &mut Pods) -> Controller<ModelCacheImport> {
+    let imports = all::<ModelCacheImport>(client, pods);
     let store = imports.store();
     imports.watches(Api::<ModelCacheEntry>::all(client.clone()), made_for(label::IMPORT_UID), move |entry| {
         let uid = entry.labels().get(label::IMPORT_UID).cloned();
@@ -205,6 +215,23 @@ where
         Ok(_) | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
         Err(error) => tracing::warn!(%error, "a watch does not work and is started again; are the CRDs installed?"),
     }
+}
+
+/// The objects that are to be looked at because of what happened to Pods.
+fn touched_by<K>(
+    pods: UnboundedReceiver<Touched>,
+    store: Store<K>,
+    concerns: impl Fn(&Consumer, &K) -> bool + Send + 'static,
+) -> impl Stream<Item = ObjectRef<K>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    pods.flat_map(move |touched| {
+        stream::iter(those_where(&store, |object| match &touched {
+            Touched::Pod(pod) => concerns(pod, object),
+            Touched::Any => true,
+        }))
+    })
 }
 
 /// The objects of which this holds.

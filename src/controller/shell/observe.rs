@@ -5,7 +5,7 @@ use super::scene::{self, Subject};
 use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, label};
 use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
-use crate::controller::plan::{ConnectionSight, Observed, archive_claim, peers, wanted_claim};
+use crate::controller::plan::{ConnectionSight, Consumer, Observed, archive_claim, peers, wanted_claim};
 use crate::ident::hex;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -25,10 +25,11 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         recorded: entry.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
     };
     let now = Timestamp::now();
-    let (scene, connection) = tokio::try_join!(
+    let (mut scene, connection) = tokio::try_join!(
         scene::observe(client, &subject, now),
         connection(client, entry.spec.connection_name(), &namespace)
     )?;
+    scene.consumers = consumers(context, &namespace, entry.metadata.deletion_timestamp.is_some()).await?;
     let mut observed = Observed {
         entry: entry.clone(),
         config: context.config.clone(),
@@ -129,6 +130,18 @@ async fn connection(client: &Client, named: Option<&str>, namespace: &str) -> Re
         Some(connection) => ConnectionSight::Found(Box::new(connection)),
         None => named.map_or(ConnectionSight::Defaults, |name| ConnectionSight::Missing(name.to_owned())),
     })
+}
+
+/// The namespace's Pods that may have to do with models. Before files are removed the API server is asked: the watch may not
+/// have heard of a Pod that began a moment ago.
+async fn consumers(context: &Context, namespace: &str, ask: bool) -> Result<Vec<Arc<Consumer>>, kube::Error> {
+    if ask {
+        let all = Api::<Consumer>::namespaced(context.client.clone(), namespace).list(&ListParams::default()).await?;
+        return Ok(all.items.into_iter().filter(Consumer::matters).map(Arc::new).collect());
+    }
+    // It ends with the watch: then this round ends too.
+    let _ = context.consumers.wait_until_ready().await;
+    Ok(context.consumers.state_filter(|pod| pod.namespace().as_deref() == Some(namespace)))
 }
 
 /// A random word that nobody who does not see the task can guess.

@@ -6,7 +6,7 @@ use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheImport};
 use crate::controller::config::Config;
 use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
-use crate::controller::plan::{self, Met, Observed, Plan, export, import};
+use crate::controller::plan::{self, Consumer, Met, Observed, Plan, export, import};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
@@ -21,6 +21,8 @@ pub(super) struct Context {
     pub(super) config: Config,
     pub(super) recorder: Recorder,
     pub(super) entries: Store<ModelCacheEntry>,
+    /// The Pods that may have to do with models.
+    pub(super) consumers: Store<Consumer>,
     /// Held while a Job is created: see [`mod@write`].
     pub(super) job_creation: tokio::sync::Mutex<()>,
     /// How many rounds of an object, by its uid, failed in a row.
@@ -28,7 +30,13 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(client: Client, config: Config, identity: String, entries: Store<ModelCacheEntry>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        config: Config,
+        identity: String,
+        entries: Store<ModelCacheEntry>,
+        consumers: Store<Consumer>,
+    ) -> Self {
         let reporter = Reporter { controller: "modelcache".to_owned(), instance: Some(identity) };
         let recorder = Recorder::new(client.clone(), reporter);
         Self {
@@ -36,6 +44,7 @@ impl Context {
             config,
             recorder,
             entries,
+            consumers,
             job_creation: tokio::sync::Mutex::default(),
             failures: Mutex::default(),
         }
@@ -166,7 +175,12 @@ pub(super) fn told(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return format!("{} ({})", status.message, status.code);
     }
-    let further = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes(error)
+}
+
+/// An error's own sentence, and those of what it came from.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let further = std::iter::successors(error.source(), |error| error.source());
     further.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 

@@ -6,6 +6,7 @@ mod export;
 mod import;
 mod lifecycle;
 mod trouble;
+mod usage;
 
 use super::{Action, Observed, Plan, decide};
 use crate::api::condition;

@@ -1,0 +1,251 @@
+//! A Pod, trimmed to what decisions need: the memory of all Pods of a cluster stays small.
+
+use crate::api::{annotation, label};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodSpec, VolumeMount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Resource;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+/// A Pod, trimmed on arrival.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(from = "Pod")]
+pub struct Consumer {
+    /// Name, namespace, uid, version and times; nothing else is kept.
+    metadata: ObjectMeta,
+    /// Whether it ended, so that it reads and writes nothing any more.
+    pub is_over: bool,
+    /// Whether scheduling gates keep it from starting.
+    pub is_gated: bool,
+    /// The node that it is bound to.
+    pub node: Option<String>,
+    /// When its kubelet accepted it. What it mounts by a link was resolved after that.
+    pub started: Option<Timestamp>,
+    /// Its service account.
+    pub account: String,
+    /// Kind and name of what controls it, such as `Deployment/web`; its own where nothing does.
+    pub owner: String,
+    /// The uid of the object whose worker it is.
+    pub worker: Option<String>,
+    /// The claims that it mounts.
+    pub claims: Vec<MountedClaim>,
+    /// The models and entries that its annotation names.
+    pub models: Vec<String>,
+}
+
+/// A claim that a Pod has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountedClaim {
+    /// The claim.
+    pub name: String,
+    /// The folders below the claim's root that a container sees; the root is the empty path.
+    pub folders: Vec<PathBuf>,
+}
+
+impl Consumer {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// When it was created.
+    pub fn created(&self) -> Option<Timestamp> {
+        self.metadata.creation_timestamp.as_ref().map(|time| time.0)
+    }
+
+    /// Who it is, for people: `team-a/default/Deployment/web`.
+    pub fn identity(&self) -> String {
+        format!("{}/{}/{}", self.metadata.namespace.as_deref().unwrap_or_default(), self.account, self.owner)
+    }
+
+    /// Whether it has this claim, mounted in a container or not.
+    pub fn has_claim(&self, name: &str) -> bool {
+        self.claims.iter().any(|claim| claim.name == name)
+    }
+
+    /// Whether anything about it may matter to anybody.
+    pub fn matters(&self) -> bool {
+        self.worker.is_some() || !self.claims.is_empty() || !self.models.is_empty()
+    }
+
+    /// Whether nothing that is kept of it changed.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let version = other.metadata.resource_version.clone();
+        let metadata = ObjectMeta { resource_version: version, ..self.metadata.clone() };
+        Self { metadata, ..self.clone() } == *other
+    }
+}
+
+impl From<Pod> for Consumer {
+    fn from(pod: Pod) -> Self {
+        let (metadata, spec) = (pod.metadata, pod.spec.unwrap_or_default());
+        let status = pod.status.unwrap_or_default();
+        Self {
+            is_over: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            is_gated: spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()),
+            started: status.start_time.map(|Time(time)| time),
+            owner: owner(&metadata),
+            worker: worker(&metadata),
+            claims: claims(&spec),
+            models: models(&metadata),
+            node: spec.node_name,
+            account: spec.service_account_name.unwrap_or_else(|| "default".to_owned()),
+            metadata: ObjectMeta {
+                name: metadata.name,
+                namespace: metadata.namespace,
+                uid: metadata.uid,
+                resource_version: metadata.resource_version,
+                creation_timestamp: metadata.creation_timestamp,
+                deletion_timestamp: metadata.deletion_timestamp,
+                ..ObjectMeta::default()
+            },
+        }
+    }
+}
+
+fn owner(metadata: &ObjectMeta) -> String {
+    let controller = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let Some(controller) = controller else {
+        return format!("Pod/{}", metadata.name.as_deref().unwrap_or_default());
+    };
+    // A ReplicaSet is named after its Deployment and a digest of the Pod's template.
+    let hash = metadata.labels.as_ref().and_then(|labels| labels.get("pod-template-hash"));
+    let deployment = hash
+        .filter(|_| controller.kind == "ReplicaSet")
+        .and_then(|hash| controller.name.strip_suffix(hash)?.strip_suffix('-'));
+    match deployment {
+        Some(name) => format!("Deployment/{name}"),
+        None => format!("{}/{}", controller.kind, controller.name),
+    }
+}
+
+fn worker(metadata: &ObjectMeta) -> Option<String> {
+    let made_by_job = metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Job");
+    let labels = metadata.labels.as_ref().filter(|_| made_by_job)?;
+    [label::ENTRY_UID, label::EXPORT_UID, label::IMPORT_UID].into_iter().find_map(|key| labels.get(key).cloned())
+}
+
+/// The annotation's words: entries or models, separated by commas or spaces.
+fn models(metadata: &ObjectMeta) -> Vec<String> {
+    let named = metadata.annotations.as_ref().and_then(|all| all.get(annotation::MODELS));
+    let words = named.into_iter().flat_map(|text| text.split([',', ' ', '\n']));
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+fn claims(spec: &PodSpec) -> Vec<MountedClaim> {
+    let init = spec.init_containers.iter().flatten().flat_map(|container| container.volume_mounts.iter().flatten());
+    let main = spec.containers.iter().flat_map(|container| container.volume_mounts.iter().flatten());
+    let ephemeral =
+        spec.ephemeral_containers.iter().flatten().flat_map(|container| container.volume_mounts.iter().flatten());
+    let mounts: Vec<_> = init.chain(main).chain(ephemeral).collect();
+    let claim = |volume: &k8s_openapi::api::core::v1::Volume| {
+        let mut folders: Vec<_> =
+            mounts.iter().filter(|mount| mount.name == volume.name).map(|mount| folder(mount)).collect();
+        folders.sort_unstable();
+        folders.dedup();
+        Some(MountedClaim { name: volume.persistent_volume_claim.as_ref()?.claim_name.clone(), folders })
+    };
+    spec.volumes.iter().flatten().filter_map(claim).collect()
+}
+
+/// The folder below the volume's root. Where it depends on the Pod's environment, the part before that.
+fn folder(mount: &VolumeMount) -> PathBuf {
+    let plain = mount.sub_path.as_deref().unwrap_or_default();
+    let known = |text: &str| {
+        let names = Path::new(text).components();
+        names.take_while(|name| !name.as_os_str().to_string_lossy().contains("$(")).collect()
+    };
+    mount.sub_path_expr.as_deref().map_or_else(|| Path::new(plain).components().collect(), known)
+}
+
+/// In the API it is a Pod.
+impl Resource for Consumer {
+    type DynamicType = ();
+    type Scope = <Pod as Resource>::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Pod::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Pod::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Pod::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Pod::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn consumer(pod: serde_json::Value) -> Consumer {
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn a_pod_is_trimmed_to_what_is_needed() {
+        let pod = consumer(json!({
+            "metadata": {
+                "name": "web-5d4f-x", "namespace": "team-a", "uid": "u", "resourceVersion": "7",
+                "managedFields": [{"manager": "kubelet"}],
+                "labels": {"pod-template-hash": "5d4f"}, "annotations": {"modelcache.dev/models": "bert, org/model@v1"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-5d4f", "uid": "r", "controller": true}],
+            },
+            "spec": {
+                "nodeName": "node-1", "serviceAccountName": "web",
+                "volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": "models"}}, {"name": "x", "emptyDir": {}}],
+                "initContainers": [{"name": "i", "volumeMounts": [{"name": "m", "mountPath": "/i", "subPath": "entries/a/"}]}],
+                "containers": [{"name": "c", "volumeMounts": [{"name": "m", "mountPath": "/m", "subPathExpr": "views/$(X)/refs"}, {"name": "x", "mountPath": "/x"}]}],
+                "ephemeralContainers": [{"name": "e", "volumeMounts": [{"name": "m", "mountPath": "/e"}]}],
+            },
+            "status": {"phase": "Running", "startTime": "2026-11-24T09:00:00Z"},
+        }));
+        assert_eq!(pod.identity(), "team-a/web/Deployment/web");
+        assert_eq!(pod.models, ["bert", "org/model@v1"]);
+        let folders = ["", "entries/a", "views"].map(PathBuf::from).to_vec();
+        assert_eq!(pod.claims, [MountedClaim { name: "models".into(), folders }]);
+        assert_eq!(
+            (pod.node.as_deref(), pod.is_over, pod.is_gated, &pod.worker),
+            (Some("node-1"), false, false, &None)
+        );
+        assert!(pod.metadata.managed_fields.is_none() && pod.metadata.labels.is_none());
+    }
+
+    #[test]
+    fn only_jobs_of_the_operator_have_workers() {
+        let made = |kind: &str| {
+            consumer(json!({"metadata": {"name": "w", "labels": {"modelcache.dev/export-uid": "e"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": kind, "name": "j", "uid": "j"}]}, "spec": {"containers": []}}))
+        };
+        assert_eq!(made("Job").worker, Some("e".into()));
+        assert_eq!(made("ReplicaSet").worker, None, "a label alone hides nobody");
+    }
+
+    #[test]
+    fn another_version_alone_is_no_news() {
+        let pod = |version: &str, phase: &str| {
+            consumer(
+                json!({"metadata": {"name": "p", "resourceVersion": version}, "spec": {"containers": []}, "status": {"phase": phase}}),
+            )
+        };
+        assert!(pod("1", "Pending").is_like(&pod("2", "Running")));
+        assert!(!pod("1", "Running").is_like(&pod("2", "Succeeded")));
+    }
+}
