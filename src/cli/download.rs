@@ -147,7 +147,7 @@ pub(super) fn implicit_login(explicit: bool) -> Result<Option<Login>, EngineErro
 async fn look(download: &Download, settings: &Settings) -> Result<Survey, EngineError> {
     local::log_to_stderr();
     let hub = Hub::new(&download.hub, settings.limits, settings.login.clone()).map_err(EngineError::Access)?;
-    survey(&hub, download, settings.ignores_case.unwrap_or(false)).await
+    survey(&hub, &download.model, &download.files, settings.ignores_case.unwrap_or(false)).await
 }
 
 fn print_survey(survey: &Survey, output: Output) {

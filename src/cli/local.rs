@@ -36,7 +36,7 @@ pub(super) async fn run(task: &Task, settings: &Settings, output: Output) -> u8 
     let ended = watched(&counters, engine::run(task, settings, &counters), || interrupted(&task.work)).await;
     let place = match &task.work {
         Work::Export(export) => Some(&export.archive),
-        Work::Download(_) | Work::Import(_) | Work::List(_) | Work::Delete(_) => None,
+        Work::Download(_) | Work::Import(_) | Work::List(_) | Work::Delete(_) | Work::Resolve(_) => None,
     };
     conclude(ended, place, output, |finished| text(task, finished))
 }
@@ -114,6 +114,7 @@ pub(super) fn interrupted(work: &Work) -> Failed {
     let message = match work {
         Work::Export(_) => "stopped by a signal: the archive is not whole, and has not got its name; run it again",
         Work::Import(_) => "stopped by a signal: nothing was published, and the next run begins again",
+        Work::Resolve(_) => "stopped by a signal: nothing was fetched, and the next run asks again",
         Work::Download(_) | Work::List(_) | Work::Delete(_) => {
             "stopped by a signal: what was verified is kept, and the next run goes on from there"
         }

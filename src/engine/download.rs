@@ -20,9 +20,9 @@ use crate::format::layout::{self, Source};
 use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::Done;
 use crate::format::sums::Sums;
-use crate::format::task::{Download, Task};
+use crate::format::task::{Download, FileChoice, Task};
 use crate::hub::{Hub, ModelInfo};
-use crate::ident::{RelPath, Sha256};
+use crate::ident::{ModelRef, RelPath, Sha256};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -38,12 +38,16 @@ pub struct Survey {
 }
 
 /// Asks the Hub for the commit and the files, and chooses.
-pub async fn survey(hub: &Hub, download: &Download, ignores_case: bool) -> Result<Survey, EngineError> {
-    let model = &download.model;
+pub async fn survey(
+    hub: &Hub,
+    model: &ModelRef,
+    files: &FileChoice,
+    ignores_case: bool,
+) -> Result<Survey, EngineError> {
     let revision = model.revision_or_main();
     let info = hub.resolve(&model.repo, &revision).await.map_err(EngineError::Hub)?;
     let listing = hub.tree(&model.repo, &info.commit, &revision).await.map_err(EngineError::Hub)?;
-    let chosen = select(listing, &download.files).map_err(EngineError::Select)?;
+    let chosen = select(listing, files).map_err(EngineError::Select)?;
     let plan = Plan::new(model.clone(), info.commit, chosen, ignores_case).map_err(EngineError::Plan)?;
     Ok(Survey { info, plan })
 }
@@ -76,7 +80,7 @@ pub async fn run(
         })
         .await?
     };
-    let Survey { info, plan } = survey(&hub, download, traits.ignores_case).await?;
+    let Survey { info, plan } = survey(&hub, &download.model, &download.files, traits.ignores_case).await?;
     progress.plan(plan.files.len() as u64, plan.bytes);
     let url = hub.page(&download.model);
     let mut ready = {

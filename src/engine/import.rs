@@ -6,11 +6,13 @@
 mod against;
 mod assemble;
 mod error;
+mod measure;
 mod source;
 mod store;
 mod unpack;
 
 pub use error::ImportError;
+pub(super) use measure::measure;
 
 use super::progress::Progress;
 use super::publish::{Publication, publish, record};

@@ -2,7 +2,7 @@
 //!
 //! This room turns a task into files, and is the same in a Job and on a laptop. Its pure parts (`select`, `plan`, `ranges`,
 //! `journal`, `schedule`, `pace`) decide, `volume` is the one place that writes to a volume, and `download` and `delete` put
-//! them together; `listing` looks at a folder of archives. It must not know Kubernetes, the command line, standard output or the environment.
+//! them together; `listing` looks at a folder of archives, `resolve` asks what a model takes. It must not know Kubernetes, the command line, standard output or the environment.
 
 mod before;
 mod connection;
@@ -27,6 +27,7 @@ pub mod progress;
 mod publish;
 pub mod ranges;
 pub mod rehash;
+mod resolve;
 mod reuse;
 mod schedule;
 pub mod select;
@@ -94,6 +95,7 @@ pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> 
         Work::Export(export) => export::run(task, export, settings, progress).await,
         Work::Delete(delete) => delete::run(task, delete).await,
         Work::List(list) => listing::run(task, list).await,
+        Work::Resolve(resolve) => resolve::run(resolve, settings).await,
     }?;
     if matches!(task.work, Work::Download(_) | Work::Import(_) | Work::Delete(_)) {
         let volume = task.volume.clone();

@@ -92,6 +92,9 @@ pub struct Done {
     /// What room the volume has at the end of a task that may write to it; absent where its file system does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<Room>,
+    /// What a model is and takes, after a [`crate::format::task::Resolve`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Box<Resolved>>,
 }
 
 /// The room of a volume, or of what a quota gives of it.
@@ -102,6 +105,20 @@ pub struct Room {
     pub free_bytes: u64,
     /// All there is.
     pub capacity_bytes: u64,
+}
+
+/// What a model is and takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolved {
+    /// The commit that the revision is at; absent for an archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<Commit>,
+    /// How many files; absent where only the whole archive would tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// The room that their bytes take, at most. For a zip at an address the zip itself counts: it lies beside them meanwhile.
+    pub bytes: u64,
 }
 
 /// The files of a folder of archives.

@@ -2,7 +2,7 @@
 
 use crate::ident::{Commit, Endpoint, ModelRef, RelPath, RepoId, Revision, Sha256};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The environment variable in which a worker finds its task, as JSON.
 pub const TASK_VARIABLE: &str = "MODELCACHE_TASK";
@@ -13,13 +13,18 @@ pub const TASK_VARIABLE: &str = "MODELCACHE_TASK";
 pub struct Task {
     /// Carried by every line that the worker writes; lines without it are not the worker's.
     pub nonce: String,
-    /// Where the volume's root is mounted.
+    /// Where the volume's root is mounted; empty for a [`Work::Resolve`], which has none.
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub volume: PathBuf,
     /// A folder below the volume's root that is the cache's root. The worker makes it, as the kubelet would make it as root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_path: Option<RelPath>,
     /// What to do.
     pub work: Work,
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 /// What a task does.
@@ -36,6 +41,8 @@ pub enum Work {
     Delete(Delete),
     /// Tell which archives a folder holds.
     List(List),
+    /// Tell which commit a model is at, and what room it takes.
+    Resolve(Resolve),
 }
 
 /// A download from a Hub.
@@ -205,6 +212,29 @@ pub struct List {
     pub folder: Option<RelPath>,
     /// What a person calls it, for messages: `the folder models in claim usb`.
     pub origin: String,
+}
+
+/// The question what a model is and takes. No byte of it is fetched, and no volume is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Resolve {
+    /// A model on a Hub.
+    Hub(Question),
+    /// The model that an archive holds.
+    Archive(ArchivePlace),
+}
+
+/// A model on a Hub, and which of its files are meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Question {
+    /// The model.
+    pub model: ModelRef,
+    /// Where the Hub is and how to reach it.
+    pub hub: HubAccess,
+    /// Which of the model's files.
+    #[serde(default)]
+    pub files: FileChoice,
 }
 
 /// Where a Hub is and how to reach it. Secrets are files: their text is in no task.

@@ -268,6 +268,11 @@ impl RemoteBody {
         }
     }
 
+    /// Whether the server sends everything from the first byte on, whatever it is asked for.
+    pub fn is_from_the_start(&self) -> bool {
+        self.skip > 0
+    }
+
     /// The error of a body that ended early.
     pub fn short(&self, got: u64, expected: u64) -> RemoteError {
         let (host, thing) = (host_of(&self.url), self.place.clone());

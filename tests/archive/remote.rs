@@ -1,6 +1,6 @@
 //! Archives behind an address: lost connections, logins, redirects, and the digests of a Hub.
 
-use crate::build::{CONFIG, Tar, zip};
+use crate::build::{CONFIG, Member, Tar, gzip, seed, zip, zstd};
 use crate::fakehub::{self, Hub, HubFile, noise, sha256};
 use crate::rig::Rig;
 use axum::Router;
@@ -9,7 +9,10 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use modelcache::engine::import::inspect;
 use modelcache::engine::progress::Progress;
 use modelcache::engine::{self, EngineError, Finished, Settings};
-use modelcache::format::task::{ArchivePlace, ArchiveUrl, HubAccess, Import, MountedFile, ProxyChoice, Task, Work};
+use modelcache::format::outcome::Resolved;
+use modelcache::format::task::{
+    ArchivePlace, ArchiveUrl, HubAccess, Import, MountedFile, ProxyChoice, Resolve, Task, Work,
+};
 use modelcache::hub::{Limits, Retry};
 use modelcache::ident::Reason;
 use std::path::Path;
@@ -273,4 +276,65 @@ async fn names_that_a_volume_cannot_tell_apart_are_refused_there_only() {
             }
         }
     }
+}
+
+/// What a worker says of the room that an archive takes.
+async fn measure(archive: ArchivePlace) -> Result<Resolved, EngineError> {
+    modelcache::hub::install_crypto();
+    let retry = Retry { tries: 4, first: Duration::ZERO, longest: Duration::ZERO };
+    let settings = Settings { limits: Limits { retry, ..Limits::default() }, ..Settings::default() };
+    let work = Work::Resolve(Resolve::Archive(archive));
+    let task = Task { nonce: "n".into(), volume: "".into(), sub_path: None, work };
+    let finished = engine::run(&task, &settings, &Arc::new(Progress::default())).await?;
+    Ok(*finished.done.resolved.unwrap())
+}
+
+#[tokio::test]
+async fn what_unpacking_takes_is_told_without_reading_it_all() {
+    let place = tempfile::tempdir().unwrap();
+    let file = |bytes: &[u8]| {
+        let path = place.path().join("archive");
+        std::fs::write(&path, bytes).unwrap();
+        ArchivePlace::File(MountedFile { path, origin: "archive in claim usb".into() })
+    };
+    let large = vec![0; 300_000];
+    let members: Vec<_> = seed().into_iter().chain([Member::new("m/model/large.bin", &large)]).collect();
+    let members: Vec<_> = members.into_iter().map(Member::deflated).collect();
+    let (tar, zip) = (Tar::seed().file("m/model/large.bin", &large).end(), zip(&members));
+    let unpacked: u64 = (crate::build::metadata().len() + CONFIG.len() + large.len()) as u64;
+
+    let (of_file, of_zip) = (measure(file(&tar)).await.unwrap(), measure(file(&zip)).await.unwrap());
+    assert_eq!((of_file.files, of_file.bytes, of_file.commit), (None, tar.len() as u64, None));
+    assert_eq!((of_zip.files, of_zip.bytes), (Some(3), unpacked));
+
+    let shop = Shop::of(&tar);
+    assert_eq!(measure(ArchivePlace::Url(url(shop.open().await))).await.unwrap().bytes, tar.len() as u64);
+    // The import puts the zip itself beside its files.
+    let shop = Shop::of(&zip);
+    shop.cuts.lock().unwrap().extend([40, zip.len()]);
+    let found = measure(ArchivePlace::Url(url(shop.open().await))).await.unwrap();
+    assert_eq!((found.files, found.bytes), (Some(3), unpacked + zip.len() as u64));
+}
+
+#[tokio::test]
+async fn what_cannot_be_measured_says_where_to_give_the_size() {
+    let place = tempfile::tempdir().unwrap();
+    let tar = Tar::seed().end();
+    for (bytes, word) in [(gzip(&tar), "compressed as a whole"), (zstd(&tar), "compressed as a whole")] {
+        let path = place.path().join("archive");
+        std::fs::write(&path, bytes).unwrap();
+        let file = MountedFile { path, origin: "archive in claim usb".into() };
+        let error = measure(ArchivePlace::File(file)).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::ArchiveInvalid);
+        let text = error.to_string();
+        assert!(text.contains(word) && text.contains("spec.source.archive.unpackedBytes"), "{text}");
+    }
+    // A zip's directory is at its end: such a server would have to send it all.
+    let shop = Shop { ignores_ranges: true, ..Shop::of(&zip(&seed_with(200_000))) };
+    let text = measure(ArchivePlace::Url(url(shop.open().await))).await.unwrap_err().to_string();
+    assert!(text.contains("first byte on") && text.contains("unpackedBytes") && !text.contains("secret"), "{text}");
+}
+
+fn seed_with(bytes: usize) -> Vec<Member> {
+    seed().into_iter().chain([Member::new("m/model/large.bin", &noise(3, bytes))]).collect()
 }

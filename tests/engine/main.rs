@@ -61,6 +61,7 @@ mod listing;
 mod network;
 mod ranges;
 mod refusals;
+mod resolve;
 mod rig;
 mod updates;
 mod verify;

@@ -75,6 +75,16 @@ pub enum ImportError {
         /// The Hub.
         endpoint: String,
     },
+    /// An archive that does not tell what it takes.
+    #[error(
+        "what the archive {origin} takes when it is unpacked cannot be told beforehand, as {why}: give it as spec.source.archive.unpackedBytes, or give the claim a size"
+    )]
+    Unmeasured {
+        /// What a person calls it.
+        origin: String,
+        /// Why not.
+        why: &'static str,
+    },
     /// Another model than was asked for.
     #[error("the archive {origin} holds {found} and not {expected}: import it as what it is, or use another archive")]
     Model {
@@ -121,7 +131,7 @@ impl ImportError {
             Self::Archive { source, .. } => source.reason(),
             Self::Digest { .. } | Self::Sums { .. } | Self::Against { .. } => Reason::ChecksumMismatch,
             Self::Model { .. } => Reason::ModelMismatch,
-            Self::EntryName { .. } => Reason::ArchiveInvalid,
+            Self::EntryName { .. } | Self::Unmeasured { .. } => Reason::ArchiveInvalid,
             Self::Conflict { .. } => Reason::Conflict,
         }
     }

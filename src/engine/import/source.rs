@@ -117,7 +117,7 @@ impl Source {
 }
 
 /// After a failure: waits for the next try, or gives the failure back.
-async fn wait(attempts: &mut crate::hub::Attempts, error: RemoteError) -> Result<(), EngineError> {
+pub(super) async fn wait(attempts: &mut crate::hub::Attempts, error: RemoteError) -> Result<(), EngineError> {
     let pause = match &error {
         RemoteError::Network(network) => attempts.next_wait(network),
         _ => None,

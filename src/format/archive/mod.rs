@@ -23,6 +23,7 @@ pub use links::{Link, resolve};
 pub use names::folded;
 pub use reader::{Input, Reader};
 pub use structure::{Contents, Place, Told, is_left_out, is_pointer};
+pub use zip::{Extent, extent};
 
 /// One member of an archive, as its header has it: nobody has looked yet whether its name is safe.
 #[derive(Debug, Clone, PartialEq, Eq)]

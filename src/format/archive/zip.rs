@@ -15,6 +15,30 @@ use directory::{Directory, Entry};
 use fields::{DESCRIPTOR_BYTES, LOCAL_BYTES, Local, is_descriptor};
 use std::io::{Read, Seek, SeekFrom};
 
+/// What a zip's members take, by its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// How many files.
+    pub files: u64,
+    /// Their sizes' sum.
+    pub bytes: u64,
+}
+
+/// Reads what a zip's members take, without reading them.
+pub fn extent(mut input: impl Read + Seek) -> Result<Extent, ArchiveError> {
+    let directory = Directory::read(&mut input)?;
+    let budget = Budget::default();
+    budget.read(directory.length);
+    let mut extent = Extent { files: 0, bytes: 0 };
+    for entry in &directory.entries {
+        if let MemberKind::File { size } = entry.kind()? {
+            budget.unpack(size)?;
+            extent = Extent { files: extent.files + 1, bytes: extent.bytes.saturating_add(size) };
+        }
+    }
+    Ok(extent)
+}
+
 /// A zip that is being read.
 pub(super) struct Zip<R> {
     input: R,
