@@ -44,7 +44,7 @@ fn remove_entry(volume: &Volume, model: &ModelRef) -> Result<(), EngineError> {
     if volume.root().kind(&folder).map_err(EngineError::Volume)?.is_some() {
         // A deletion that was interrupted is finished first.
         finish(volume, model)?;
-        entry::check_foreign(volume, &model.entry_name()).map_err(EngineError::Volume)?;
+        entry::check_place(volume, model).map_err(EngineError::Volume)?;
         volume.root().rename(&folder, &trash(model)).map_err(EngineError::Volume)?;
         sync(volume.root(), layout::ENTRIES).map_err(EngineError::Volume)?;
     }

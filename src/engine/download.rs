@@ -75,7 +75,7 @@ pub async fn run(
             let traits = volume.prepare(ignores_case, &staging_prefix(&model)).map_err(EngineError::Volume)?;
             // A deletion that was interrupted is finished first: its list of files would be out of date afterwards.
             delete::finish(&volume, &model)?;
-            entry::check_foreign(&volume, &model.entry_name()).map_err(EngineError::Volume)?;
+            entry::check_place(&volume, &model).map_err(EngineError::Volume)?;
             Ok(traits)
         })
         .await?

@@ -74,8 +74,17 @@ pub(super) fn others(volume: &Volume, model: &ModelRef) -> Result<Vec<Entry>, En
     Ok(found)
 }
 
-/// Refuses an entry's folder or view that holds what modelcache did not put there: a publication replaces both.
-pub(super) fn check_foreign(volume: &Volume, name: &EntryName) -> Result<(), VolumeError> {
+/// Refuses what a publication of the model could not be done with: folders that this user may not write into, and an entry's folder
+/// or view that holds what modelcache did not put there, as a publication replaces both.
+pub(super) fn check_place(volume: &Volume, model: &ModelRef) -> Result<(), VolumeError> {
+    let name = &model.entry_name();
+    // A folder that changes its place is written to itself.
+    for folder in [layout::repo(&model.repo), layout::snapshots(&model.repo), layout::references(&model.repo)]
+        .into_iter()
+        .chain([layout::entry(name), layout::view(name)])
+    {
+        volume.root().check_writable(&folder)?;
+    }
     let known = |folder: &Path, names: &[&str]| -> Result<(), VolumeError> {
         let Some(dir) = volume.root().open_dir(folder)? else { return Ok(()) };
         for found in dir.list()? {

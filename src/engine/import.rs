@@ -315,7 +315,7 @@ async fn finish(
         blocking(move || {
             // A deletion that was interrupted is finished first: its list of files would be out of date afterwards.
             delete::finish(&volume, &model)?;
-            entry::check_foreign(&volume, &model.entry_name()).map_err(EngineError::Volume)
+            entry::check_place(&volume, &model).map_err(EngineError::Volume)
         })
     };
     checked.await?;

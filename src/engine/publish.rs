@@ -38,7 +38,7 @@ pub(super) struct Publication<'a> {
 /// Publishes. Every step may be done a second time.
 pub(super) fn publish(volume: &Volume, staging: &Staging, publication: &Publication<'_>) -> Result<(), EngineError> {
     let name = publication.model.entry_name();
-    entry::check_foreign(volume, &name).map_err(EngineError::Volume)?;
+    entry::check_place(volume, publication.model).map_err(EngineError::Volume)?;
     let Publication { model, commit, sums, metadata, source, file, ref unverified, ref keep, staged: _ } = *publication;
     // First of all, so that who never comes back for it can still be tidied up after: whose work this source is …
     let known = SourceRecord { entry: name.clone(), manifest: sums.digest(), file, unverified: unverified.clone() };

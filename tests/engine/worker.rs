@@ -196,6 +196,55 @@ async fn an_unwritable_volume_names_the_user_and_the_setting() {
 }
 
 #[tokio::test]
+async fn folders_of_another_user_are_seen_before_the_first_byte() {
+    if !is_root() {
+        return;
+    }
+    for (place, owner) in [
+        ("hub", 0),
+        ("entries", 0),
+        ("views", 0),
+        (".modelcache/sources", 0),
+        ("hub/models--org--tiny/snapshots", 0),
+        ("views/org_2ftiny", 0),
+    ] {
+        let rig = Rig::new().await;
+        std::fs::set_permissions(rig.place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut made = rig.volume().to_owned();
+        std::os::unix::fs::chown(&made, Some(65532), Some(65532)).unwrap();
+        for name in Path::new(place).components() {
+            made.push(name);
+            std::fs::create_dir(&made).unwrap();
+            std::os::unix::fs::chown(&made, Some(65532), Some(65532)).unwrap();
+        }
+        std::os::unix::fs::chown(&made, Some(owner), Some(owner)).unwrap();
+        let output = download(&rig, "exec setpriv --reuid 65532 --regid 65532 --clear-groups").output().await.unwrap();
+        assert_eq!(output.status.code(), Some(3), "{place}: {}", String::from_utf8_lossy(&output.stderr));
+        let failed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let message = failed["message"].as_str().unwrap();
+        assert_eq!(failed["reason"], "PermissionDenied", "{message}");
+        assert!(message.contains(&format!("{} belongs to 0:0", made.display())), "{message}");
+        assert!(rig.hub().seen().is_empty(), "{place}: the Hub was asked");
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_a_group_may_write_names_the_group() {
+    if !is_root() {
+        return;
+    }
+    let rig = Rig::new().await;
+    std::fs::set_permissions(rig.place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(rig.volume(), Some(0), Some(2000)).unwrap();
+    std::fs::set_permissions(rig.volume(), std::fs::Permissions::from_mode(0o2775)).unwrap();
+    let output = download(&rig, "exec setpriv --reuid 65532 --regid 65532 --clear-groups").output().await.unwrap();
+    let failed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(failed["message"].as_str().unwrap().contains("fsGroup: 2000"), "{failed}");
+    let output = download(&rig, "exec setpriv --reuid 65532 --regid 65532 --groups 2000").output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
 async fn a_read_only_volume_is_named() {
     let rig = Rig::new().await;
     let volume = rig.volume().display();

@@ -5,7 +5,7 @@
 
 use super::VolumeError;
 use crate::format::outcome::Room;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -278,6 +278,17 @@ impl Dir {
             Ok(()) => Ok(true),
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOENT) => Ok(false),
             Err(errno) => fail("replace", &self.shown(other), errno),
+        }
+    }
+
+    /// An error where a folder is there and this user may not make, move and remove names in it. The file system is asked, which on
+    /// a network means its server.
+    pub fn check_writable(&self, below: &Path) -> Result<()> {
+        let Some((folder, name)) = self.parent(below)? else { return Ok(()) };
+        let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        match rustix::fs::accessat(&folder.fd, &name, access, AtFlags::EACCESS) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => fail("write into", &folder.path.join(&name), errno),
         }
     }
 

@@ -37,7 +37,7 @@ pub enum VolumeError {
         path: PathBuf,
     },
     /// The volume does not take this user's writes.
-    #[error("failed to {verb} {path}: permission denied for {who}; {found}: set fsGroup (or runAsUser) in the entry's job.securityContext so that it fits, or change the owner of the volume's folder", path = .path.display())]
+    #[error("failed to {verb} {path}: permission denied for {who}; {found}: {hint}", path = .path.display(), hint = way_out(.found))]
     Denied {
         /// What was tried.
         verb: &'static str,
@@ -45,8 +45,8 @@ pub enum VolumeError {
         path: PathBuf,
         /// The user and group that tried.
         who: String,
-        /// The owner and mode that were found.
-        found: String,
+        /// What was found.
+        found: Found,
     },
     /// Something that modelcache did not make is in the way.
     #[error("failed to {verb} {path}: {why}: move away what is there, modelcache did not make it", path = .path.display())]
@@ -143,15 +143,56 @@ fn whoami() -> String {
 }
 
 /// The owner and mode of the nearest thing on the way that can be seen.
-fn owner_of(path: &Path) -> String {
-    use std::os::unix::fs::MetadataExt;
-    for one in path.ancestors() {
-        if let Ok(found) = std::fs::symlink_metadata(one) {
-            let (uid, gid, mode) = (found.uid(), found.gid(), found.mode() & 0o7777);
-            return format!("{} belongs to {uid}:{gid} with mode {mode:04o}", one.display());
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found(Option<Box<Owned>>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owned {
+    path: PathBuf,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.as_deref() {
+            Some(Owned { path, uid, gid, mode }) => {
+                write!(f, "{} belongs to {uid}:{gid} with mode {mode:04o}", path.display())
+            }
+            None => f.write_str("its owner cannot be seen"),
         }
     }
-    "its owner cannot be seen".to_owned()
+}
+
+fn owner_of(path: &Path) -> Found {
+    use std::os::unix::fs::MetadataExt;
+    let look = |one: &Path| {
+        let found = std::fs::symlink_metadata(one).ok()?;
+        let (uid, gid, mode) = (found.uid(), found.gid(), found.mode() & 0o7777);
+        Some(Box::new(Owned { path: one.to_owned(), uid, gid, mode }))
+    };
+    Found(path.ancestors().find_map(look))
+}
+
+/// The settings that mend it, the likeliest first.
+fn way_out(Found(owned): &Found) -> String {
+    // A server that takes root for nobody (NFS root_squash) gives what root makes to this user.
+    const NOBODY: [u32; 2] = [65534, 65533];
+    let of_ids = |ids: &str| format!("set {ids} in the entry's job.securityContext to ids that may write there");
+    match owned.as_deref() {
+        Some(Owned { uid, .. }) if NOBODY.contains(uid) => format!(
+            "this looks like an NFS export with root_squash, where neither fsGroup nor ownershipInit.enabled can change an owner: change the folder's owner on the server, or {}",
+            of_ids("runAsUser, runAsGroup or supplementalGroups")
+        ),
+        Some(Owned { gid, mode, .. }) if mode & 0o020 != 0 => format!(
+            "the group {gid} may write there: set fsGroup: {gid} in the entry's job.securityContext, or supplementalGroups: [{gid}] where the volume's driver does not support fsGroup"
+        ),
+        _ => format!(
+            "the volume's driver did not apply fsGroup (a CSI driver says by its fsGroupPolicy whether it does): {}, change the folder's owner (on NFS with root_squash, on the server), or let the chart's ownershipInit.enabled change it",
+            of_ids("runAsUser, runAsGroup or supplementalGroups")
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -175,8 +216,18 @@ mod tests {
     #[test]
     fn a_denial_names_who_what_and_the_way_out() {
         let text = VolumeError::new("create", Path::new("/nowhere/x"), Errno::ACCESS.into()).to_string();
-        for part in ["/nowhere/x", "uid ", "gid ", "belongs to", "fsGroup"] {
+        for part in
+            ["/nowhere/x", "uid ", "gid ", "belongs to", "fsGroup", "ownershipInit.enabled", "job.securityContext"]
+        {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_found_decides_what_is_proposed() {
+        let hint = |uid, gid, mode| way_out(&Found(Some(Box::new(Owned { path: "/v".into(), uid, gid, mode }))));
+        assert!(hint(65534, 65534, 0o755).contains("root_squash, where neither"));
+        assert!(hint(0, 2000, 0o2775).contains("supplementalGroups: [2000]"));
+        assert!(hint(0, 0, 0o755).contains("fsGroupPolicy"));
     }
 }

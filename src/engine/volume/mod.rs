@@ -92,6 +92,11 @@ impl Volume {
         for folder in [layout::stagings(), layout::sources()] {
             self.root.make_dir(&folder)?;
         }
+        // What another user made is seen now, and not when the last byte is there.
+        for folder in [layout::HUB, layout::ENTRIES, layout::VIEWS].map(Path::new) {
+            self.root.check_writable(folder)?;
+        }
+        self.root.check_writable(&layout::sources())?;
         let tried = layout::staging(&format!("{prefix}probe-{}", unique()));
         let traits = probe::probe(&self.root, &tried, ignores_case)?;
         if self.root.read(&layout::version_file(), VERSION_MAX_BYTES)?.is_none() {
