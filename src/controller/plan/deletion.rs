@@ -224,7 +224,7 @@ fn remove_files(observed: &Observed, forced: bool) -> Plan {
             draft.failed(attempt.job, &failed, Some(wait));
             let why = Why::new(failed.reason, failed.message);
             draft.phase(Phase::Deleting, "Deleting", "the entry's files could not be removed; it is tried again");
-            block(&mut draft, &Blocked::from(&why));
+            block(&mut draft, Blocked::from(&why));
             finish(observed, draft, Vec::new(), Some(wait))
         }
     }
@@ -285,26 +285,27 @@ fn spared(observed: &Observed) -> Option<Blocked> {
     Some(Blocked::new(HANDED_OVER, format!("entry {:?} of the same model takes the files over", heir.name)))
 }
 
-fn block(draft: &mut Draft, blocked: &Blocked) {
+fn block(draft: &mut Draft, blocked: Blocked) {
+    let Blocked { reason, message } = blocked;
     let message = format!(
         "{}. To let the entry go whatever becomes of the files: kubectl annotate it with {}=true",
-        blocked.message,
+        message,
         annotation::FORCE_DELETE
     );
-    draft.condition(condition::DELETION_BLOCKED, true, blocked.reason, &message);
+    draft.condition(condition::DELETION_BLOCKED, true, reason, &message);
 }
 
 fn deleting(observed: &Observed, actions: Vec<Action>, message: &str, blocked: Option<Blocked>) -> Plan {
     let mut draft = Draft::of(observed);
     draft.phase(Phase::Deleting, "Deleting", message);
-    match &blocked {
+    let again = if blocked.is_some() { LOOK_EVERY } else { LISTEN_EVERY };
+    match blocked {
         Some(blocked) => block(&mut draft, blocked),
         None if draft.has_condition(condition::DELETION_BLOCKED) => {
             draft.condition(condition::DELETION_BLOCKED, false, "Deleting", message);
         }
         None => {}
     }
-    let again = if blocked.is_some() { LOOK_EVERY } else { LISTEN_EVERY };
     finish(observed, draft, actions, Some(again))
 }
 

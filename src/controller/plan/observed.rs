@@ -228,14 +228,13 @@ pub fn peers<'a>(entry: &ModelCacheEntry, all: impl IntoIterator<Item = &'a Mode
     let neighbours =
         all.into_iter().filter(|other| other.namespace() == entry.namespace() && other.uid() != entry.uid());
     neighbours
-        .filter_map(|other| {
-            (volume_of(other)? == volume).then(|| Peer {
-                name: other.name_any(),
-                key: known_model(other).map(|model| model.key().to_string()),
-                standing: PeerStanding::of(other),
-                older: age(other) < age(entry),
-                deleting: other.metadata.deletion_timestamp.is_some(),
-            })
+        .filter(|other| volume_of(other).as_ref() == Some(&volume))
+        .map(|other| Peer {
+            name: other.name_any(),
+            key: known_model(other).map(|model| model.key().to_string()),
+            standing: PeerStanding::of(other),
+            older: age(other) < age(entry),
+            deleting: other.metadata.deletion_timestamp.is_some(),
         })
         .collect()
 }
