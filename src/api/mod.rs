@@ -66,6 +66,8 @@ pub mod label {
     pub const IMPORT: &str = "modelcache.dev/import";
     /// The uid of the import, for the operator; on its Jobs, and on the entries that it made.
     pub const IMPORT_UID: &str = "modelcache.dev/import-uid";
+    /// On the Job of an export: the uid of the entry that it reads.
+    pub const READS: &str = "modelcache.dev/reads";
     /// A digest of the repo that a Job writes to, or [`ANY_REPO`]: at most one unfinished Job writes to a repo of a volume.
     pub const WRITER: &str = "modelcache.dev/writer";
     /// The value of [`WRITER`] where only the archive knows the repo.
@@ -84,6 +86,8 @@ pub mod annotation {
     pub const GENERATION: &str = "modelcache.dev/generation";
     /// On a Job: a digest of how its worker reaches the Hub.
     pub const HUB: &str = "modelcache.dev/hub";
+    /// On the Job of a removal: the uids of Pods on lost nodes that are waited for no more, separated by commas.
+    pub const GIVEN_UP: &str = "modelcache.dev/given-up";
     /// `"true"` lets a deletion end though files stay behind.
     pub const FORCE_DELETE: &str = "modelcache.dev/force-delete";
     /// On a Pod: the models (`repo` or `repo@revision`) or entries of its namespace that it uses, separated by commas or spaces.

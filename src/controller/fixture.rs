@@ -37,6 +37,7 @@ pub(crate) fn observed(spec: &str) -> Observed {
         connection: ConnectionSight::Defaults,
         scene: Scene::default(),
         peers: Vec::new(),
+        readers: Vec::new(),
         namespace_terminating: false,
         now: now(),
         nonce: NONCE.to_owned(),

@@ -69,6 +69,7 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         ("create", "batch/jobs"),
         ("delete", "batch/jobs"),
         ("get", "pods:log"),
+        ("get", "nodes"),
         ("create", "persistentvolumeclaims"),
         ("create", "events.k8s.io/events"),
     ] {
@@ -79,6 +80,8 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         ("list", "secrets"),
         ("watch", "secrets"),
         ("create", "pods"),
+        ("list", "nodes"),
+        ("patch", "nodes"),
         ("create", "pods:exec"),
         ("delete", "pods"),
         ("delete", "persistentvolumeclaims"),

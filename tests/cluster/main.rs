@@ -14,6 +14,7 @@
 )]
 
 mod archives;
+mod deletion;
 #[path = "../fakehub/mod.rs"]
 mod fakehub;
 mod happy;
@@ -21,6 +22,7 @@ mod harness;
 mod lifecycle;
 mod refusals;
 mod storage;
+mod usage;
 mod workers;
 
 use fakehub::HubFile;

@@ -2,9 +2,11 @@
 
 use crate::assert_fetched_once;
 use crate::harness::command::{lab, program, run};
-use crate::harness::{Gate, Stage, apart, operator};
+use crate::harness::wait::says;
+use crate::harness::{Gate, Stage, apart, operator, shared};
 use k8s_openapi::api::core::v1::Pod;
-use modelcache::api::Phase;
+use kube::api::DeleteParams;
+use modelcache::api::{ModelCacheEntry, ModelCacheEntryStatus, Phase, condition};
 use modelcache::ident::Reason;
 use serde_json::json;
 use std::process::Command;
@@ -126,4 +128,39 @@ async fn an_image_that_cannot_be_pulled_is_waited_for() {
         stage.until_says("tiny", Phase::Provisioning, Reason::ImagePullFailed, &[&image]).await;
     }
     assert_fetched_once(&stage, &volume, "tiny", &hub).await;
+}
+
+async fn delete(stage: &Stage) {
+    stage.api::<ModelCacheEntry>().delete("tiny", &DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_is_deleted_while_its_worker_waits_for_its_image() {
+    let mut stage = Stage::new("delimage").await;
+    let volume = stage.local("models").await;
+    let pods: Vec<Pod> = operator::pods(&stage.client).await;
+    let image = pods[0].spec.as_ref().unwrap().containers[0].image.clone().unwrap();
+    {
+        let _hidden = Hidden::new(&image);
+        stage.entry("tiny", shared("models", json!({}))).await;
+        stage.until_reason("tiny", Phase::Provisioning, Reason::ImagePullFailed).await;
+        delete(&stage).await;
+        let told = |status: &ModelCacheEntryStatus| says(status, condition::DELETION_BLOCKED).0 == "ImagePullFailed";
+        stage.until("tiny", "blocked by the image of the removal", told).await;
+    }
+    stage.until_gone::<ModelCacheEntry>("tiny").await;
+    volume.assert_nothing_published();
+}
+
+#[tokio::test]
+async fn an_entry_is_deleted_while_the_api_server_restarts() {
+    let mut stage = Stage::new("delapi").await;
+    let volume = stage.local("models").await;
+    stage.entry("tiny", shared("models", json!({}))).await;
+    stage.until_ready("tiny").await;
+    delete(&stage).await;
+    lab(&["restart", "apiserver"]);
+    stage.until_gone::<ModelCacheEntry>("tiny").await;
+    volume.assert_nothing_published();
+    operator::until_ready(&stage.client, 1).await;
 }

@@ -3,13 +3,14 @@
 use super::Owner;
 use super::claim::{CA_KEY, ca_config_map_name};
 use super::job::{Attempt, Mount, VOLUME_PATH};
-use crate::api::annotation;
 use crate::api::connection::{CaBundleKind, ProxySpec};
+use crate::api::{annotation, label};
 use crate::controller::config::Config;
 use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::{
-    ArchiveSpot, CaSource, HubView, Observed, Origin, Wanted, known_model, merge, origin, wanted_claim,
+    ArchiveSpot, CaSource, HubView, Observed, Origin, Usage, Wanted, Why, known_model, merge, origin, placement,
+    wanted_claim,
 };
 use crate::format::layout::Source;
 use crate::format::task::{
@@ -52,7 +53,7 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
                 requested_by: wanted.requested_by.clone(),
                 seen_at: None,
                 keep: 0,
-                mounted: Vec::new(),
+                mounted: Usage::of(&observed.entry, &observed.scene.consumers).mounted.into_iter().collect(),
             })
         }
         Origin::Archive { place, sha256, expected } => {
@@ -89,11 +90,11 @@ fn archive_source(observed: &Observed) -> Option<Sha256> {
     Source::of_import(&import(archive, sha256, expected.as_ref())).map(|source| source.digest())
 }
 
-/// The Job that removes the entry's files from a shared claim. It needs no Hub, so it cannot fail for one.
-pub fn delete_job(observed: &Observed) -> Option<Job> {
+/// The Job that removes the entry's files from a shared claim, or why it has to wait. It needs no Hub, so it cannot fail for one.
+pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
     let spec = &observed.entry.spec;
-    let storage = spec.storage.as_ref()?;
-    let claim_name = storage.claim_name.as_deref()?;
+    let Some(storage) = &spec.storage else { return Ok(None) };
+    let Some(claim_name) = storage.claim_name.as_deref() else { return Ok(None) };
     let task = Task {
         nonce: observed.nonce.clone(),
         volume: VOLUME_PATH.into(),
@@ -106,6 +107,7 @@ pub fn delete_job(observed: &Observed) -> Option<Job> {
         }),
     };
     let settings = merge(spec.job.clone().unwrap_or_default(), &observed.config.job);
+    let settings = placement::place(&observed.scene, settings)?;
     let attempt = Attempt {
         owner: &Owner::of(observed),
         config: &observed.config,
@@ -114,7 +116,7 @@ pub fn delete_job(observed: &Observed) -> Option<Job> {
         settings: &settings,
         mounts: vec![Mount::claim("volume", claim_name, VOLUME_PATH, false)],
     };
-    Some(attempt.job())
+    Ok(Some(attempt.job()))
 }
 
 /// The Job of the next attempt to write an archive. The model's volume is mounted for reading, unless the archive goes there.
@@ -140,6 +142,8 @@ pub fn export_job(owner: &Owner, config: &Config, wanted: &WantedExport, nonce: 
     let mut job = attempt.job();
     let annotations = job.metadata.annotations.get_or_insert_default();
     annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
+    // The entry is not deleted while it is read.
+    job.metadata.labels.get_or_insert_default().insert(label::READS.to_owned(), wanted.entry.clone());
     job
 }
 

@@ -52,14 +52,14 @@ fn the_job_of_an_entry_with_everything() {
 fn the_job_that_removes_files() {
     let mut world = shared_claim();
     world.entry.status.get_or_insert_default().manifest = Some(ManifestStatus::default());
-    insta::assert_yaml_snapshot!(build::delete_job(&world));
+    insta::assert_yaml_snapshot!(build::delete_job(&world).unwrap());
 }
 
 #[test]
 fn a_removal_has_the_operators_settings_behind_the_entrys() {
     let mut world = observed("{repo: org/model, storage: {claimName: shared}, job: {priorityClassName: low}}");
     world.config.job = serde_yaml::from_str("{nodeSelector: {disk: ssd}, priorityClassName: high}").unwrap();
-    let pod = build::delete_job(&world).unwrap().spec.unwrap().template.spec.unwrap();
+    let pod = build::delete_job(&world).unwrap().unwrap().spec.unwrap().template.spec.unwrap();
     assert_eq!((pod.priority_class_name.as_deref(), pod.node_selector.unwrap()["disk"].as_str()), (Some("low"), "ssd"));
 }
 

@@ -1,11 +1,11 @@
 //! The decision: what should be done for one entry, and what its status says.
 
 use super::attempt::{Standing, standing};
-use super::observed::{Attempt, Observed};
-use super::record;
+use super::observed::{Attempt, Observed, Peer};
 use super::status::{Draft, claim_trouble, finish};
 use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, known_model, leaves_files};
 use super::{Action, Plan, Why, backoff, deletion};
+use super::{placement, record};
 use crate::api::entry::ReclaimPolicy;
 use crate::api::{FINALIZER, Phase, annotation};
 use crate::controller::build;
@@ -109,7 +109,9 @@ fn refuse(observed: &Observed, why: &Why, actions: Vec<Action>) -> Plan {
 fn duplicate(observed: &Observed, wanted: &Wanted) -> Option<Why> {
     let model = known_model(&observed.entry)?;
     let key = model.key().to_string();
-    let twin = observed.peers.iter().find(|peer| peer.older && peer.key == key)?;
+    // One that goes waits until this one has taken its files over.
+    let is_twin = |peer: &&Peer| peer.older && !peer.deleting && peer.key.as_ref() == Some(&key);
+    let twin = observed.peers.iter().find(is_twin)?;
     let message = format!(
         "entry {:?} keeps {model} in claim {:?} already: use it, or delete this one",
         twin.name, wanted.claim_name
@@ -304,6 +306,13 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
     if let Some(CaSource::Operator(pem)) = &wanted.hub.ca {
         actions.push(Action::CreateConfigMap(Box::new(build::ca_config_map(&build::Owner::of(observed), pem))));
     }
+    let wanted = match placement::place(&observed.scene, wanted.job.clone()) {
+        Ok(job) => &Wanted { job, ..wanted.clone() },
+        Err(why) => {
+            draft.trouble(Phase::Provisioning, &why);
+            return finish(observed, draft, actions, Some(LOOK_EVERY));
+        }
+    };
     let job = build::transfer_job(observed, wanted);
     let name = job.metadata.name.clone().unwrap_or_default();
     actions.push(Action::CreateJob(Box::new(job)));

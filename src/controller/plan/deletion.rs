@@ -1,17 +1,51 @@
 //! How an entry goes: looked at before anything else, and without resolving a reference.
+//!
+//! What keeps a deletion from going on is told by the condition `DeletionBlocked`, and `modelcache.dev/force-delete`
+//! lets it end: it overrides the Pods that use the model, and whatever else is in the way leaves the files behind.
 
 use super::attempt::{Standing, may_write, standing};
 use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_of_the_past};
-use super::observed::{Observed, task_of};
+use super::observed::{Observed, Peer, PeerStanding, task_of};
 use super::record;
-use super::status::{Draft, finish};
+use super::status::{Draft, Obstacle, finish};
+use super::usage::{Usage, named};
 use super::{Action, Notice, Plan, Why, backoff, wanted};
 use crate::api::entry::ReclaimPolicy;
 use crate::api::{Phase, annotation, condition};
 use crate::controller::build;
 use crate::format::task::Work;
 use crate::ident::Reason;
+use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+/// How long past its grace period a Pod on a lost node is waited for, and how long a forced removal may take.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(2);
+/// How long a twin may take to take the files over.
+const HAND_OVER: SignedDuration = SignedDuration::from_mins(10);
+/// The reasons of `DeletionBlocked` while somebody needs the files. Force overrides them; what else blocks leaves files behind.
+const IN_USE: &str = "InUse";
+const EXPORTING: &str = "Exporting";
+const HANDED_OVER: &str = "HandedOver";
+
+/// What keeps a deletion from going on.
+struct Blocked {
+    reason: &'static str,
+    message: String,
+}
+
+impl Blocked {
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+impl From<&Why> for Blocked {
+    fn from(why: &Why) -> Self {
+        Self::new(why.reason.as_str(), why.message.clone())
+    }
+}
 
 /// Decides how an entry that is being deleted goes on.
 pub(super) fn decide(observed: &Observed) -> Plan {
@@ -21,7 +55,10 @@ pub(super) fn decide(observed: &Observed) -> Plan {
     }
     if observed.namespace_terminating {
         // Nothing can be created in it any more, and its claims go with it.
-        return let_go(observed, None);
+        return let_go(
+            observed,
+            Some("the namespace is being deleted, and nothing can be removed from its claims any more"),
+        );
     }
     // What was published and is not recorded yet has to be removed too.
     if let Some(attempt) = observed.current().filter(|attempt| !is_delete(attempt.job))
@@ -39,26 +76,38 @@ pub(super) fn decide(observed: &Observed) -> Plan {
             .filter(|job| job.metadata.deletion_timestamp.is_none())
             .filter_map(delete_job)
             .collect();
-        return deleting(observed, actions, "the worker's Job is stopped first");
+        return deleting(observed, actions, "the worker's Job is stopped first", None);
     }
-    if observed.annotation(annotation::FORCE_DELETE) == Some("true") {
-        return let_go(observed, Some("deletion was forced: the entry's files may be left in the claim"));
+    let forced = observed.annotation(annotation::FORCE_DELETE) == Some("true");
+    let worker = observed.scene.pods.iter().find(|pod| is_waited_for(observed, pod));
+    if forced && (worker.is_some() || is_obstructed(observed)) {
+        return give_up(observed);
     }
-    let writers = observed.scene.pods.iter().filter(|pod| may_write(pod) && !belongs_to_deletion(observed, pod));
-    if writers.count() > 0 {
-        return deleting(observed, Vec::new(), "the worker's Pod ends first");
+    if let Some(pod) = worker {
+        return deleting(observed, Vec::new(), "the worker's Pod ends first", still_ends(observed, pod));
     }
     if !has_files_to_remove(observed) {
         return let_go(observed, None);
     }
-    remove_files(observed)
+    remove_files(observed, forced)
+}
+
+/// The plan as it turns out when an action met an obstacle.
+pub(super) fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
+    let blocked = match obstacle {
+        Obstacle::Busy(writer) => {
+            Blocked::new("Queued", format!("waits for {writer}, which writes to the same model in this volume"))
+        }
+        Obstacle::Denied(why) => why.into(),
+    };
+    deleting(observed, Vec::new(), "the Job that removes the entry's files cannot be created", Some(blocked))
 }
 
 fn is_delete(job: &Job) -> bool {
     task_of(job).is_some_and(|task| matches!(task.work, Work::Delete(_)))
 }
 
-fn belongs_to_deletion(observed: &Observed, pod: &k8s_openapi::api::core::v1::Pod) -> bool {
+fn belongs_to_deletion(observed: &Observed, pod: &Pod) -> bool {
     let owners = pod.metadata.owner_references.iter().flatten();
     let uids: Vec<_> = owners.map(|owner| owner.uid.as_str()).collect();
     observed
@@ -67,6 +116,52 @@ fn belongs_to_deletion(observed: &Observed, pod: &k8s_openapi::api::core::v1::Po
         .iter()
         .filter(|job| is_delete(job))
         .any(|job| job.metadata.uid.as_deref().is_some_and(|uid| uids.contains(&uid)))
+}
+
+/// Whether a worker's Pod may still write, and is not given up.
+fn is_waited_for(observed: &Observed, pod: &Pod) -> bool {
+    may_write(pod) && !belongs_to_deletion(observed, pod) && !is_given_up(observed, pod)
+}
+
+/// A Pod on a node that is gone, or not heard of, ends for nobody to see.
+fn is_given_up(observed: &Observed, pod: &Pod) -> bool {
+    let Some(Time(due)) = pod.metadata.deletion_timestamp else { return false };
+    let Some(name) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) else { return false };
+    let node = observed.scene.nodes.iter().find(|node| node.name == *name);
+    node.is_none_or(|node| !node.is_ready) && due + PATIENCE <= observed.now
+}
+
+/// The uids of the Pods that are waited for no more.
+fn given_up(observed: &Observed) -> Option<String> {
+    let pods = observed.scene.pods.iter().filter(|pod| may_write(pod) && is_given_up(observed, pod));
+    let uids: Vec<_> = pods.filter_map(|pod| pod.metadata.uid.clone()).collect();
+    (!uids.is_empty()).then(|| uids.join(","))
+}
+
+/// What is said of a worker's Pod that should have ended.
+fn still_ends(observed: &Observed, pod: &Pod) -> Option<Blocked> {
+    let Time(due) = pod.metadata.deletion_timestamp.clone()?;
+    if observed.now < due {
+        return None;
+    }
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+    let message = match observed.scene.nodes.iter().find(|sight| sight.name == node) {
+        Some(sight) if sight.is_ready => format!("the worker's Pod {name} does not end on node {node}"),
+        Some(_) => {
+            format!("the worker's Pod {name} is on node {node}, which is not ready: waits until {}", due + PATIENCE)
+        }
+        None => format!("the worker's Pod {name} is on node {node}, which is gone: waits until {}", due + PATIENCE),
+    };
+    Some(Blocked::new("WorkerStillEnds", message))
+}
+
+/// Whether something is known to be in the way of removing the files, other than that somebody needs them.
+fn is_obstructed(observed: &Observed) -> bool {
+    let conditions = observed.entry.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let blocked = conditions.iter().find(|condition| condition.type_ == condition::DELETION_BLOCKED);
+    let is_needed = |reason: &str| [IN_USE, EXPORTING, HANDED_OVER].contains(&reason);
+    blocked.is_some_and(|blocked| blocked.status == "True" && !is_needed(&blocked.reason))
 }
 
 /// Whether there is, or may be, something of this entry on a volume that outlives it.
@@ -83,38 +178,44 @@ fn has_files_to_remove(observed: &Observed) -> bool {
     }
     // What an unfinished import left goes too, though nobody knows its model.
     let is_import = spec.source.as_ref().is_some_and(|source| source.archive.is_some());
-    match wanted::known_model(&observed.entry).map(|model| model.key().to_string()) {
-        // A twin keeps the same model in the same place: the files are the twin's now.
-        Some(key) if observed.peers.iter().any(|peer| peer.key == key && !peer.deleting) => return false,
-        None if !is_import => return false,
-        _ => {}
+    if wanted::known_model(&observed.entry).is_none() && !is_import {
+        return false;
+    }
+    // A twin keeps the same model in the same place: the files are the twin's now.
+    if twins(observed).any(|twin| twin.standing == PeerStanding::Keeps) {
+        return false;
     }
     observed.scene.claim.as_ref().is_some_and(|claim| {
-        claim.metadata.deletion_timestamp.is_none()
-            && claim.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Lost")
+        // A claim that was never bound, or lost its volume, has nothing on it.
+        let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
+        claim.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Lost" | "Pending"))
     })
 }
 
-fn remove_files(observed: &Observed) -> Plan {
+/// The entries that stay and keep the same model in the same place, or will.
+fn twins(observed: &Observed) -> impl Iterator<Item = &Peer> {
+    let key = wanted::known_model(&observed.entry).map(|model| model.key().to_string());
+    observed.peers.iter().filter(move |peer| !peer.deleting && peer.key.is_some() && peer.key == key)
+}
+
+fn remove_files(observed: &Observed, forced: bool) -> Plan {
     let current = observed.current();
     let Some(attempt) = current.filter(|attempt| is_delete(attempt.job)) else {
-        return start_or_wait(observed);
+        return start_or_wait(observed, forced);
     };
     let name = attempt.job.metadata.name.clone().unwrap_or_default();
+    let removes = format!("Job {name} removes the entry's files");
     match standing(&observed.scene, attempt.job) {
         Standing::Done(..) | Standing::Unheard => let_go(observed, None),
+        Standing::Starting(Some(_)) | Standing::Failed(_) if forced => give_up(observed),
+        _ if forced && is_older(&attempt.job.metadata, PATIENCE, observed) => give_up(observed),
         // The new spec may be the remedy, and a Job's own cannot be changed.
         Standing::Starting(Some(_)) if is_of_the_past(observed, attempt.job) => {
             let actions = delete_job(attempt.job).into_iter().collect();
-            deleting(observed, actions, "the Job did not start and the spec changed: it is made anew")
+            deleting(observed, actions, "the Job did not start and the spec changed: it is made anew", None)
         }
-        Standing::Starting(why) => {
-            let mut draft = Draft::of(observed);
-            draft.phase(Phase::Deleting, "Deleting", &format!("Job {name} removes the entry's files"));
-            block(&mut draft, why.as_ref());
-            finish(observed, draft, Vec::new(), Some(LOOK_EVERY))
-        }
-        Standing::Running(_) => deleting(observed, Vec::new(), &format!("Job {name} removes the entry's files")),
+        Standing::Starting(why) => deleting(observed, Vec::new(), &removes, why.as_ref().map(Blocked::from)),
+        Standing::Running(_) => deleting(observed, Vec::new(), &removes, None),
         Standing::Failed(failed) => {
             let count = observed.attempts_count();
             // Nobody changes the spec of an entry that goes: every failure is tried again.
@@ -123,14 +224,21 @@ fn remove_files(observed: &Observed) -> Plan {
             draft.failed(attempt.job, &failed, Some(wait));
             let why = Why::new(failed.reason, failed.message);
             draft.phase(Phase::Deleting, "Deleting", "the entry's files could not be removed; it is tried again");
-            block(&mut draft, Some(&why));
+            block(&mut draft, Blocked::from(&why));
             finish(observed, draft, Vec::new(), Some(wait))
         }
     }
 }
 
-/// No removal is under way: it starts, unless an earlier one failed and the next is not due yet.
-fn start_or_wait(observed: &Observed) -> Plan {
+fn is_older(object: &ObjectMeta, than: SignedDuration, observed: &Observed) -> bool {
+    object.creation_timestamp.as_ref().is_some_and(|Time(created)| *created + than <= observed.now)
+}
+
+/// No removal is under way: it starts, unless something speaks against it, or an earlier one failed and the next is not due.
+fn start_or_wait(observed: &Observed, forced: bool) -> Plan {
+    if let Some(blocked) = spared(observed).filter(|_| !forced) {
+        return deleting(observed, Vec::new(), "the entry's files stay for now", Some(blocked));
+    }
     let phase = observed.entry.status.as_ref().and_then(|status| status.phase);
     let left = record::time_left(observed.attempts(), observed.now).unwrap_or_default();
     if phase == Some(Phase::Deleting) && !left.is_zero() {
@@ -138,27 +246,71 @@ fn start_or_wait(observed: &Observed) -> Plan {
     }
     let mut actions: Vec<_> = observed.scene.jobs.iter().filter_map(delete_job).collect();
     match build::delete_job(observed) {
-        Some(job) => actions.push(Action::CreateJob(Box::new(job))),
-        None => return let_go(observed, None),
+        Ok(Some(mut job)) => {
+            if let Some(uids) = given_up(observed) {
+                job.metadata.annotations.get_or_insert_default().insert(annotation::GIVEN_UP.to_owned(), uids);
+            }
+            actions.push(Action::CreateJob(Box::new(job)));
+        }
+        Ok(None) => return let_go(observed, None),
+        Err(why) => return deleting(observed, Vec::new(), "the entry's files stay for now", Some(Blocked::from(&why))),
     }
-    deleting(observed, actions, "a Job that removes the entry's files is created")
+    deleting(observed, actions, "a Job that removes the entry's files is created", None)
 }
 
-fn block(draft: &mut Draft, why: Option<&Why>) {
-    if let Some(why) = why {
-        let message = format!(
-            "{}. To let the entry go and leave the files: kubectl annotate it with {}=true",
-            why.message,
-            annotation::FORCE_DELETE
-        );
-        draft.condition(condition::DELETION_BLOCKED, true, why.reason.as_str(), &message);
+/// Who still needs the files.
+fn spared(observed: &Observed) -> Option<Blocked> {
+    // What is not published is of no use to anybody.
+    let published = observed.entry.status.as_ref().is_some_and(|status| status.manifest.is_some());
+    let Usage { mut users, holders, .. } = Usage::of(&observed.entry, &observed.scene.consumers);
+    users.extend(holders);
+    if published && !users.is_empty() {
+        let message =
+            format!("Pods mount the model, or a folder above it: {}. It goes when they are gone", named(&users));
+        return Some(Blocked::new(IN_USE, message));
     }
+    if !observed.readers.is_empty() {
+        let message = format!("an export still reads it: Job {}", observed.readers.join(", "));
+        return Some(Blocked::new(EXPORTING, message));
+    }
+    // An import's model may turn out to be this one.
+    let mut unknown = observed.peers.iter().filter(|peer| peer.key.is_none() && peer.standing == PeerStanding::AtWork);
+    if let Some(peer) = unknown.next() {
+        let message = format!("entry {:?} imports a model that is not known yet into the same volume", peer.name);
+        return Some(Blocked::new("Queued", message));
+    }
+    let Time(since) = observed.entry.metadata.deletion_timestamp.clone()?;
+    let mut heirs = twins(observed).filter(|twin| twin.standing != PeerStanding::Stuck);
+    let heir = heirs.next().filter(|_| observed.now < since + HAND_OVER)?;
+    Some(Blocked::new(HANDED_OVER, format!("entry {:?} of the same model takes the files over", heir.name)))
 }
 
-fn deleting(observed: &Observed, actions: Vec<Action>, message: &str) -> Plan {
+fn block(draft: &mut Draft, blocked: Blocked) {
+    let Blocked { reason, message } = blocked;
+    let message = format!(
+        "{}. To let the entry go whatever becomes of the files: kubectl annotate it with {}=true",
+        message,
+        annotation::FORCE_DELETE
+    );
+    draft.condition(condition::DELETION_BLOCKED, true, reason, &message);
+}
+
+fn deleting(observed: &Observed, actions: Vec<Action>, message: &str, blocked: Option<Blocked>) -> Plan {
     let mut draft = Draft::of(observed);
     draft.phase(Phase::Deleting, "Deleting", message);
-    finish(observed, draft, actions, Some(LISTEN_EVERY))
+    let again = if blocked.is_some() { LOOK_EVERY } else { LISTEN_EVERY };
+    match blocked {
+        Some(blocked) => block(&mut draft, blocked),
+        None if draft.has_condition(condition::DELETION_BLOCKED) => {
+            draft.condition(condition::DELETION_BLOCKED, false, "Deleting", message);
+        }
+        None => {}
+    }
+    finish(observed, draft, actions, Some(again))
+}
+
+fn give_up(observed: &Observed) -> Plan {
+    let_go(observed, Some("deletion was forced: the entry's files may be left in the claim"))
 }
 
 fn let_go(observed: &Observed, left_behind: Option<&str>) -> Plan {

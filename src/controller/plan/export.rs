@@ -6,7 +6,7 @@ use super::observed::{ConnectionSight, Scene};
 use super::record::{self, Says, signed};
 use super::status::{Obstacle, claim_trouble, human_bytes};
 use super::wanted::{ArchiveSpot, CaSource, HubView, hub_view, known_model, merge, wanted_claim};
-use super::{Action, Plan, Why, backoff};
+use super::{Action, Plan, Why, backoff, placement};
 use crate::api::export::{ArchiveStatus, ExportDisplay, ExportFormat, ExportPhase};
 use crate::api::job::JobSettings;
 use crate::api::status::AttemptsStatus;
@@ -42,6 +42,8 @@ pub struct ObservedExport {
 /// What an export asks for, with every name parsed.
 #[derive(Debug, Clone)]
 pub struct WantedExport {
+    /// The uid of the entry.
+    pub entry: String,
     /// The model.
     pub model: ModelRef,
     /// The claim of its volume.
@@ -104,6 +106,7 @@ fn wanted(observed: &ObservedExport, entry: &ModelCacheEntry) -> Result<WantedEx
     let settings = entry.spec.job.clone().unwrap_or_default();
     let usage = entry.status.as_ref().and_then(|status| status.usage.as_ref());
     Ok(WantedExport {
+        entry: entry.metadata.uid.clone().unwrap_or_default(),
         model: known_model(entry).ok_or_else(no_model)?,
         claim_name: wanted_claim(entry).ok_or_else(no_model)?,
         sub_path: storage.and_then(|storage| storage.sub_path.as_deref()).and_then(|path| path.parse().ok()),
@@ -189,8 +192,16 @@ fn begin(observed: &ObservedExport, mut draft: Draft, mut actions: Vec<Action>) 
         // The entry is read from another watch's memory than the one that wakes us.
         return draft.finish(observed, actions, Some(LOOK_EVERY));
     };
-    let wanted = match wanted(observed, entry) {
+    let wanted = wanted(observed, entry).and_then(|wanted| {
+        let job = placement::place(&observed.scene, wanted.job.clone())?;
+        Ok(WantedExport { job, ..wanted })
+    });
+    let wanted = match wanted {
         Ok(wanted) => wanted,
+        Err(why) if why.reason.recovery() == Recovery::Watch => {
+            draft.phase(ExportPhase::Pending, why.reason.as_str(), &why.message);
+            return draft.finish(observed, actions, Some(LOOK_EVERY));
+        }
         Err(why) => {
             draft.phase(ExportPhase::Failed, why.reason.as_str(), &why.message);
             return draft.finish(observed, actions, None);

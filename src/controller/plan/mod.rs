@@ -12,6 +12,7 @@ pub mod export;
 pub mod import;
 pub mod lease;
 pub mod observed;
+pub mod placement;
 mod record;
 pub mod status;
 #[cfg(test)]
@@ -22,12 +23,12 @@ pub mod writers;
 
 pub use consumer::Consumer;
 pub use decide::decide;
-pub use observed::{ConnectionSight, Observed, Peer, Scene, Warning, peers};
+pub use observed::{ConnectionSight, Observed, Peer, PeerStanding, Scene, Warning, peers};
 pub use status::{Obstacle, obstructed};
 pub use usage::Usage;
 pub use wanted::{
-    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, merge, origin, volume_and_key,
-    wanted_claim, without_query,
+    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, merge, origin, volume_of, wanted_claim,
+    without_query,
 };
 
 use crate::api::{ModelCacheEntry, ModelCacheEntryStatus};

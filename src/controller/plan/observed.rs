@@ -1,12 +1,14 @@
 //! Everything that one decision is made from.
 
 use super::consumer::Consumer;
-use super::{record, volume_and_key};
+use super::placement::NodeSight;
+use super::{known_model, record, volume_of};
 use crate::api::status::AttemptsStatus;
-use crate::api::{HubConnection, ModelCacheEntry, label};
+use crate::api::{HubConnection, ModelCacheEntry, Phase, condition, label};
 use crate::controller::config::Config;
 use crate::format::outcome::Heard;
 use crate::format::task::{TASK_VARIABLE, Task};
+use crate::ident::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -26,6 +28,8 @@ pub struct Observed {
     pub scene: Scene,
     /// The other entries that use the same volume.
     pub peers: Vec<Peer>,
+    /// The Jobs that still export the model; looked up only while the entry is being deleted.
+    pub readers: Vec<String>,
     /// Whether the namespace is being deleted; looked up only while the entry is.
     pub namespace_terminating: bool,
     /// The time.
@@ -53,6 +57,8 @@ pub struct Scene {
     pub warnings: Vec<Warning>,
     /// The Pods of the namespace that have a claim or name a model, workers among them.
     pub consumers: Vec<Arc<Consumer>>,
+    /// Those of the nodes that matter to its Jobs which exist: see [`super::placement::nodes_to_see`].
+    pub nodes: Vec<NodeSight>,
 }
 
 /// The connection that an entry uses.
@@ -82,12 +88,46 @@ pub struct Warning {
 pub struct Peer {
     /// Its name.
     pub name: String,
-    /// Its model's key.
-    pub key: String,
+    /// Its model's key; absent while an import does not know its model yet.
+    pub key: Option<String>,
     /// Whether it was there before this entry.
     pub older: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// How it stands.
+    pub standing: PeerStanding,
+}
+
+/// How another entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerStanding {
+    /// Its model is published.
+    Keeps,
+    /// It has a worker.
+    AtWork,
+    /// It waits for its turn, or for another attempt.
+    Waits,
+    /// It does nothing until somebody changes something.
+    Stuck,
+}
+
+impl PeerStanding {
+    fn of(entry: &ModelCacheEntry) -> Self {
+        let status = entry.status.as_ref();
+        let is_twin = || {
+            let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+            let is = |reason: &str| reason == Reason::DuplicateEntry.as_str();
+            conditions.any(|condition| condition.type_ == condition::READY && is(&condition.reason))
+        };
+        match status.and_then(|status| status.phase).unwrap_or_default() {
+            Phase::Ready => Self::Keeps,
+            Phase::Resolving | Phase::Provisioning | Phase::Downloading | Phase::Importing => Self::AtWork,
+            // It waits for the older twin to go.
+            Phase::Failed if is_twin() => Self::Waits,
+            Phase::Failed | Phase::Suspended | Phase::Evicted => Self::Stuck,
+            Phase::Pending | Phase::Queued | Phase::Retrying | Phase::Deleting => Self::Waits,
+        }
+    }
 }
 
 /// A Job with the task that it carries.
@@ -183,19 +223,18 @@ impl Scene {
 
 /// The other entries of the namespace that use the same volume as this one.
 pub fn peers<'a>(entry: &ModelCacheEntry, all: impl IntoIterator<Item = &'a ModelCacheEntry>) -> Vec<Peer> {
-    let Some((volume, _)) = volume_and_key(entry) else { return Vec::new() };
+    let Some(volume) = volume_of(entry) else { return Vec::new() };
     let age = |entry: &ModelCacheEntry| (entry.metadata.creation_timestamp.as_ref().map(|time| time.0), entry.uid());
     let neighbours =
         all.into_iter().filter(|other| other.namespace() == entry.namespace() && other.uid() != entry.uid());
     neighbours
-        .filter_map(|other| {
-            let (their_volume, key) = volume_and_key(other)?;
-            (their_volume == volume).then(|| Peer {
-                name: other.name_any(),
-                key,
-                older: age(other) < age(entry),
-                deleting: other.metadata.deletion_timestamp.is_some(),
-            })
+        .filter(|other| volume_of(other).as_ref() == Some(&volume))
+        .map(|other| Peer {
+            name: other.name_any(),
+            key: known_model(other).map(|model| model.key().to_string()),
+            standing: PeerStanding::of(other),
+            older: age(other) < age(entry),
+            deleting: other.metadata.deletion_timestamp.is_some(),
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use super::observed::{Observed, Scene};
 use super::record::{self, Says, signed};
 use super::wanted::{Origin, Wanted, known_model};
-use super::{Plan, Why, usage};
+use super::{Plan, Why, deletion, usage};
 use crate::api::status::{AttemptsStatus, DisplayStatus, ManifestStatus, VolumeStatus};
 use crate::api::{ModelCacheEntryStatus, Phase, condition};
 use crate::format::outcome::{Done, Failed, Progress};
@@ -70,6 +70,10 @@ impl Draft {
     /// Sets a condition; its time moves only when its status does.
     pub(super) fn condition(&mut self, type_: &str, holds: bool, reason: &str, message: &str) -> &mut Self {
         self.set_condition(type_, if holds { "True" } else { "False" }, reason, message)
+    }
+
+    pub(super) fn has_condition(&self, type_: &str) -> bool {
+        self.status.conditions.iter().any(|condition| condition.type_ == type_)
     }
 
     fn set_condition(&mut self, type_: &str, status: &str, reason: &str, message: &str) -> &mut Self {
@@ -268,6 +272,9 @@ pub enum Obstacle {
 
 /// The plan as it turns out when an action met an obstacle.
 pub fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
+    if observed.entry.metadata.deletion_timestamp.is_some() {
+        return deletion::obstructed(observed, obstacle);
+    }
     let mut draft = Draft::of(observed);
     match obstacle {
         Obstacle::Busy(writer) => draft.phase(

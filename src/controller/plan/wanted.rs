@@ -167,12 +167,10 @@ pub fn archive_claim(entry: &ModelCacheEntry) -> Option<String> {
     entry.spec.source.as_ref()?.archive.as_ref()?.claim_name.clone()
 }
 
-/// The volume that an entry uses (claim and folder), and the key of its model; two entries with the same are twins. The model
-/// of an archive is known when it was imported.
-pub fn volume_and_key(entry: &ModelCacheEntry) -> Option<((String, Option<String>), String)> {
-    let model = known_model(entry)?;
+/// The volume that an entry uses: claim and folder. Two entries with the same, and one model, are twins.
+pub fn volume_of(entry: &ModelCacheEntry) -> Option<(String, Option<String>)> {
     let sub_path = entry.spec.storage.as_ref()?.sub_path.clone();
-    Some(((wanted_claim(entry)?, sub_path), model.key().to_string()))
+    Some((wanted_claim(entry)?, sub_path))
 }
 
 fn no_storage() -> Why {

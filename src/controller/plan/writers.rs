@@ -1,14 +1,14 @@
 //! One writer at a time per (claim, subPath, repo): what stands in the way of a Job that is about to be created.
 
 use super::attempt;
-use crate::api::label;
+use crate::api::{annotation, label};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 /// The Job or the Pod that may write to the same repo as `job`, which is not created yet; `jobs` and `pods` are those of the
 /// same volume, and the Jobs were seen before the Pods. The other Jobs of the job's own entry are no hindrance, but their
-/// Pods are.
+/// Pods are, unless the job says that they were given up.
 pub fn hindrance(job: &Job, jobs: &[Job], pods: &[Pod]) -> Option<String> {
     let entry = job.labels().get(label::ENTRY_UID);
     let busy = jobs.iter().find(|other| {
@@ -23,8 +23,11 @@ pub fn hindrance(job: &Job, jobs: &[Job], pods: &[Pod]) -> Option<String> {
         .find(|other| other.metadata.name == job.metadata.name && other.metadata.deletion_timestamp.is_none());
     let uid = there.and_then(ResourceExt::uid);
     let is_its = |pod: &Pod| pod.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref());
+    let given_up = job.annotations().get(annotation::GIVEN_UP).map(String::as_str).unwrap_or_default();
+    let is_given_up = |pod: &Pod| given_up.split(',').any(|uid| Some(uid) == pod.metadata.uid.as_deref());
     // A Job that was deleted is gone before its Pod is.
-    let pod = pods.iter().find(|pod| same_repo(*pod, job) && attempt::may_write(pod) && !is_its(pod));
+    let pod =
+        pods.iter().find(|pod| same_repo(*pod, job) && attempt::may_write(pod) && !is_its(pod) && !is_given_up(pod));
     pod.map(|pod| format!("Pod {}", pod.name_any()))
 }
 

@@ -2,13 +2,19 @@
 
 use super::reconcile::Context;
 use super::scene::{self, Subject};
+use crate::api::Phase;
+use crate::api::export::ExportPhase;
 use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, label};
 use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
-use crate::controller::plan::{ConnectionSight, Consumer, Observed, archive_claim, peers, wanted_claim};
+use crate::controller::plan::placement::{NodeSight, nodes_to_see};
+use crate::controller::plan::{
+    ConnectionSight, Consumer, Observed, Scene, archive_claim, attempt, peers, wanted_claim,
+};
 use crate::ident::hex;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use std::sync::Arc;
@@ -29,13 +35,19 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         scene::observe(client, &subject, now),
         connection(client, entry.spec.connection_name(), &namespace)
     )?;
-    scene.consumers = consumers(context, &namespace, entry.metadata.deletion_timestamp.is_some()).await?;
+    let is_going = entry.metadata.deletion_timestamp.is_some();
+    scene.consumers = consumers(context, &namespace, is_going).await?;
+    // What is published and stays needs no Job.
+    if is_going || entry.status.as_ref().is_none_or(|status| status.phase != Some(Phase::Ready)) {
+        scene.nodes = nodes(client, &scene).await?;
+    }
     let mut observed = Observed {
         entry: entry.clone(),
         config: context.config.clone(),
         connection,
         scene,
         peers: peers(entry, context.entries.state().iter().map(AsRef::as_ref)),
+        readers: Vec::new(),
         namespace_terminating: false,
         now,
         nonce: nonce(),
@@ -44,6 +56,7 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         let namespace = Api::<Namespace>::all(client.clone()).get_opt(&namespace).await?;
         observed.namespace_terminating =
             namespace.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some());
+        observed.readers = readers(client, entry).await?;
     }
     Ok(observed)
 }
@@ -64,8 +77,12 @@ pub(super) async fn export(context: &Context, export: &ModelCacheExport) -> Resu
         recorded: export.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
     };
     let now = Timestamp::now();
-    let (scene, connection) =
+    let (mut scene, connection) =
         tokio::try_join!(scene::observe(client, &subject, now), connection(client, None, &namespace))?;
+    if export.status.as_ref().is_none_or(|status| status.phase != Some(ExportPhase::Complete)) {
+        scene.consumers = consumers(context, &namespace, false).await?;
+        scene.nodes = nodes(client, &scene).await?;
+    }
     Ok(ObservedExport {
         export: export.clone(),
         entry,
@@ -142,6 +159,24 @@ async fn consumers(context: &Context, namespace: &str, ask: bool) -> Result<Vec<
     // It ends with the watch: then this round ends too.
     let _ = context.consumers.wait_until_ready().await;
     Ok(context.consumers.state_filter(|pod| pod.namespace().as_deref() == Some(namespace)))
+}
+
+/// The nodes that matter to an object's Jobs.
+async fn nodes(client: &Client, scene: &Scene) -> Result<Vec<NodeSight>, kube::Error> {
+    let api = Api::<Node>::all(client.clone());
+    let mut seen = Vec::new();
+    for name in nodes_to_see(scene) {
+        seen.extend(api.get_opt(&name).await?.map(NodeSight::from));
+    }
+    Ok(seen)
+}
+
+/// The Jobs that export an entry and have not ended.
+async fn readers(client: &Client, entry: &ModelCacheEntry) -> Result<Vec<String>, kube::Error> {
+    let by_label = format!("{}={}", label::READS, entry.uid().unwrap_or_default());
+    let api = Api::<Job>::namespaced(client.clone(), &entry.namespace().unwrap_or_default());
+    let jobs = api.list(&ListParams::default().labels(&by_label)).await?;
+    Ok(jobs.items.iter().filter(|job| attempt::is_unfinished(job)).map(ResourceExt::name_any).collect())
 }
 
 /// A random word that nobody who does not see the task can guess.

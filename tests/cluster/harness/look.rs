@@ -3,7 +3,7 @@
 use super::volume::Volume;
 use crate::fakehub::{HubFile, sha256};
 use modelcache::api::ModelCacheEntry;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -59,7 +59,15 @@ impl Volume {
         assert_eq!(numbers, (sha256(sums.as_bytes()), Ok(wanted.len()), Ok(bytes)));
         let text = std::fs::read_to_string(folder.join("model_metadata.json")).unwrap();
         let metadata: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(Value::from(status.metadata.clone().unwrap()), metadata, "status.metadata is not the volume's file");
+        let mut told = status.metadata.clone().unwrap();
+        if let Some(used) = status.usage.as_ref().filter(|usage| usage.last_used_at.is_some()) {
+            assert_eq!(told["lastUsedBy"], json!(used.last_used_by), "the latest use is not in status.metadata");
+            // The volume's file has the download's own.
+            for key in ["lastDssUsage", "lastUsedBy"] {
+                told.insert(key.to_owned(), metadata[key].clone());
+            }
+        }
+        assert_eq!(Value::from(told), metadata, "status.metadata is not the volume's file");
         assert_eq!(metadata["sizeInBytes"], bytes);
         assert_eq!(self.staged(), Vec::<String>::new(), "work is left in the staging");
         Published { sums, metadata, files }

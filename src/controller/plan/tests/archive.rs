@@ -4,7 +4,7 @@ use super::*;
 use crate::api::Phase;
 use crate::controller::build;
 use crate::controller::fixture::{COMMIT, claim, observed};
-use crate::controller::plan::{Peer, Wanted, volume_and_key};
+use crate::controller::plan::{Peer, PeerStanding, Wanted, known_model};
 use crate::format::outcome::{Done, Manifest, Say, metadata_lines};
 use crate::format::task::{ArchivePlace, Work};
 use crate::ident::Reason;
@@ -42,14 +42,14 @@ fn an_archive_says_which_model_it_is() {
     assert_eq!(kinds(&plan), ["CreateJob"]);
     assert_eq!(plan.status.endpoint, None);
     assert_eq!(plan.status.display.as_ref().unwrap().source.as_deref(), Some("models/a.tar in claim usb"));
-    assert_eq!(volume_and_key(&world.entry), None);
+    assert_eq!(known_model(&world.entry), None);
     let (plan, world) = round(world.running().progressed(10, 40));
     assert_eq!(plan.status.phase, Some(Phase::Importing));
     let (plan, world) = round(imported(world, None));
     let display = plan.status.display.as_ref().unwrap();
     assert_eq!((display.model.as_deref(), display.revision.as_deref()), (Some("org/packed"), Some("v2@7dbbc90")));
     assert_eq!(verified(&plan), ("True", "DigestsMatch"));
-    assert_eq!(volume_and_key(&world.entry).unwrap().1, KEY);
+    assert_eq!(known_model(&world.entry).unwrap().key().to_string(), KEY);
 }
 
 fn verified(plan: &Plan) -> (&str, &str) {
@@ -77,7 +77,13 @@ fn the_claim_of_an_archive_is_waited_for() {
 #[test]
 fn an_imported_twin_of_an_older_entry_is_told_apart() {
     let (_, mut world) = round(imported(round(from_claim()).1.running(), None));
-    world.peers = vec![Peer { name: "first".into(), key: KEY.into(), older: true, deleting: false }];
+    world.peers = vec![Peer {
+        name: "first".into(),
+        key: Some(KEY.into()),
+        older: true,
+        deleting: false,
+        standing: PeerStanding::Keeps,
+    }];
     let plan = decide(&world);
     assert_eq!(ready_reason(&plan), Reason::DuplicateEntry.as_str());
     assert!(plan.notices[0].message.contains("org/packed@v2"), "{}", plan.notices[0].message);

@@ -1,7 +1,8 @@
+use super::usage::pod;
 use super::*;
 use crate::api::{Phase, annotation};
 use crate::controller::fixture::{own_claim, shared_claim};
-use crate::controller::plan::Peer;
+use crate::controller::plan::{Obstacle, Peer, PeerStanding, Why, obstructed};
 use crate::ident::Reason;
 use serde_json::json;
 
@@ -123,9 +124,129 @@ fn retain_and_a_living_twin_keep_the_files() {
     world.entry.spec.reclaim_policy = Some(crate::api::entry::ReclaimPolicy::Retain);
     assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
     let mut world = ready().deleted();
-    let twin = |deleting| vec![Peer { name: "twin".into(), key: "hf@org/model".into(), older: false, deleting }];
-    world.peers = twin(false);
+    world.peers = twin(PeerStanding::Keeps, false);
     assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
-    world.peers = twin(true);
+    world.peers = twin(PeerStanding::Keeps, true);
     assert_eq!(kinds(&decide(&world)), ["CreateJob"], "two that go must not each leave it to the other");
+}
+
+fn twin(standing: PeerStanding, deleting: bool) -> Vec<Peer> {
+    vec![Peer { name: "twin".into(), key: Some("hf@org/model".into()), older: false, deleting, standing }]
+}
+
+/// `DeletionBlocked`, when it is True: reason and message.
+fn blocked(plan: &Plan) -> Option<(&str, &str)> {
+    let found = plan.status.conditions.iter().find(|condition| condition.type_ == condition::DELETION_BLOCKED)?;
+    (found.status == "True").then_some((&found.reason, &found.message))
+}
+
+#[test]
+fn a_twin_takes_the_files_over_before_the_elder_goes() {
+    let mut world = ready().deleted();
+    world.peers = twin(PeerStanding::Waits, false);
+    let plan = decide(&world);
+    assert_eq!((kinds(&plan), blocked(&plan).unwrap().0), (vec![], "HandedOver"));
+    assert_eq!(kinds(&decide(&world.clone().later(601))), ["CreateJob"], "it does not wait for ever");
+    world.peers = twin(PeerStanding::Stuck, false);
+    assert_eq!(kinds(&decide(&world)), ["CreateJob"]);
+    // The twin itself begins as soon as the elder goes, and finds the files.
+    let mut younger = shared_claim();
+    younger.peers = twin(PeerStanding::Waits, true);
+    younger.peers[0].older = true;
+    assert_eq!(kinds(&decide(&younger)), ["CreateJob"]);
+}
+
+#[test]
+fn nothing_is_removed_beside_an_import_that_may_be_of_the_same_model() {
+    let mut world = ready().deleted();
+    world.peers = vec![Peer { key: None, ..twin(PeerStanding::AtWork, false).remove(0) }];
+    let plan = decide(&world);
+    assert_eq!((kinds(&plan), blocked(&plan).unwrap().0), (vec![], "Queued"));
+    world.peers[0].standing = PeerStanding::Stuck;
+    assert_eq!(kinds(&decide(&world)), ["CreateJob"]);
+}
+
+#[test]
+fn a_model_that_pods_use_or_hold_stays_until_they_go() {
+    for folders in [["cache/entries/org_2fmodel/model"], [""]] {
+        let mut world = ready().deleted();
+        world.scene.consumers = vec![pod("web", 0, "shared", &folders)];
+        let (plan, mut world) = round(world);
+        let (reason, message) = blocked(&plan).unwrap();
+        assert_eq!((kinds(&plan), reason, plan.status.phase), (vec![], "InUse", Some(Phase::Deleting)));
+        assert!(message.contains("web") && message.contains(annotation::FORCE_DELETE), "{message}");
+        let forced = world.clone().annotated(annotation::FORCE_DELETE, "true");
+        assert_eq!(kinds(&decide(&forced)), ["CreateJob"], "a forced deletion removes the files all the same");
+        world.scene.consumers.clear();
+        let plan = decide(&world);
+        assert_eq!((kinds(&plan), blocked(&plan)), (vec!["CreateJob"], None));
+    }
+}
+
+#[test]
+fn what_was_never_published_is_of_no_use_to_anybody() {
+    let (_, world) = round(shared_claim());
+    let (_, mut world) = round(world.running().failed(Reason::Conflict, None));
+    world.scene.consumers = vec![pod("web", 0, "shared", &[""])];
+    assert_eq!(kinds(&decide(&world.forgotten().deleted())), ["DeleteJob"]);
+}
+
+#[test]
+fn an_export_under_way_is_a_use() {
+    let mut world = ready().deleted();
+    world.readers = vec!["export-1".into()];
+    let plan = decide(&world);
+    assert_eq!((kinds(&plan), blocked(&plan).unwrap().0), (vec![], "Exporting"));
+    assert_eq!(kinds(&decide(&world.annotated(annotation::FORCE_DELETE, "true"))), ["CreateJob"]);
+}
+
+#[test]
+fn a_worker_on_a_lost_node_is_waited_for_two_minutes() {
+    let (_, world) = round(shared_claim());
+    let (_, mut world) = round(world.running().deleted());
+    let pod = &mut world.scene.pods[0];
+    pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(world.now));
+    pod.spec.as_mut().unwrap().node_name = Some("node-1".into());
+    let plan = decide(&world.clone().later(119));
+    let (reason, message) = blocked(&plan).unwrap();
+    assert!(reason == "WorkerStillEnds" && message.contains("gone"), "{message}");
+    let plan = decide(&world.clone().later(121));
+    assert_eq!(kinds(&plan), ["CreateJob"]);
+    let Some(Action::CreateJob(job)) = plan.actions.first() else { panic!("{plan:?}") };
+    let mut pods = world.scene.pods.clone();
+    pods[0].metadata.labels = job.metadata.labels.clone();
+    assert_eq!(crate::controller::plan::writers::hindrance(job, &[], &pods), None, "the Job is not held up by it");
+    // On a node that is well its kubelet ends it.
+    world.scene.nodes = vec![super::placement::node("node-1", true)];
+    let plan = decide(&world.later(3600));
+    assert_eq!((kinds(&plan), blocked(&plan).unwrap().0), (vec![], "WorkerStillEnds"));
+}
+
+#[test]
+fn an_obstacle_is_told_as_what_blocks_the_deletion() {
+    let world = ready().deleted();
+    let denied = Obstacle::Denied(Why::new(Reason::QuotaExceeded, "no more Jobs"));
+    for (obstacle, expected) in [(denied, "QuotaExceeded"), (Obstacle::Busy("Job x".into()), "Queued")] {
+        let plan = obstructed(&world, &obstacle);
+        assert_eq!((plan.status.phase, blocked(&plan).unwrap().0), (Some(Phase::Deleting), expected));
+        let after = world.clone().after(&plan).annotated(annotation::FORCE_DELETE, "true");
+        assert_eq!(kinds(&decide(&after)), ["RemoveFinalizer"]);
+    }
+}
+
+#[test]
+fn a_forced_removal_gets_two_minutes() {
+    let (_, world) = round(ready().deleted().annotated(annotation::FORCE_DELETE, "true"));
+    let world = world.running();
+    assert_eq!(kinds(&decide(&world.clone().later(119))), [""; 0]);
+    assert_eq!(kinds(&decide(&world.later(121))), ["RemoveFinalizer"]);
+}
+
+#[test]
+fn a_claim_that_was_never_bound_holds_nothing() {
+    let (_, mut world) = round(shared_claim());
+    world.scene.claim = Some(crate::controller::fixture::claim("shared", "Pending"));
+    let (plan, world) = round(world.deleted());
+    assert_eq!(kinds(&plan), ["DeleteJob"]);
+    assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
 }

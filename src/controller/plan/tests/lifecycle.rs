@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::{HubConnection, HubConnectionSpec, Phase, annotation};
 use crate::controller::fixture::{COMMIT, claim, observed, own_claim, shared_claim};
-use crate::controller::plan::{ConnectionSight, Peer};
+use crate::controller::plan::{ConnectionSight, Peer, PeerStanding};
 use crate::ident::Reason;
 use serde_json::json;
 
@@ -137,7 +137,13 @@ fn an_outside_cause_is_looked_at_every_hour() {
 #[test]
 fn a_twin_in_the_same_volume_fails_and_names_the_older_one() {
     let mut world = shared_claim();
-    world.peers = vec![Peer { name: "elder".into(), key: "hf@org/model".into(), older: true, deleting: false }];
+    world.peers = vec![Peer {
+        name: "elder".into(),
+        key: Some("hf@org/model".into()),
+        older: true,
+        deleting: false,
+        standing: PeerStanding::Keeps,
+    }];
     let plan = decide(&world);
     assert_eq!((ready_reason(&plan), kinds(&plan).len()), ("DuplicateEntry", 0));
     assert!(plan.notices[0].message.contains("elder"));

@@ -5,6 +5,7 @@ mod deletion;
 mod export;
 mod import;
 mod lifecycle;
+mod placement;
 mod trouble;
 mod usage;
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// A Pod that mounts these folders of a claim, created so many seconds after the beginning.
-fn pod(name: &str, at: i64, claim: &str, folders: &[&str]) -> Arc<Consumer> {
+pub(super) fn pod(name: &str, at: i64, claim: &str, folders: &[&str]) -> Arc<Consumer> {
     let mounts: Vec<_> = folders.iter().map(|path| json!({"name": "m", "mountPath": "/m", "subPath": path})).collect();
     consumer(json!({
         "metadata": {"name": name, "namespace": "team-a", "uid": name, "creationTimestamp": (now() + jiff::SignedDuration::from_secs(at)).to_string()},
