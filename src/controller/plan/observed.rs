@@ -1,7 +1,7 @@
 //! Everything that one decision is made from.
 
 use super::consumer::Consumer;
-use super::{record, volume_and_key};
+use super::{Why, record, volume_and_key};
 use crate::api::status::AttemptsStatus;
 use crate::api::{HubConnection, ModelCacheEntry, label};
 use crate::controller::config::Config;
@@ -26,6 +26,8 @@ pub struct Observed {
     pub scene: Scene,
     /// The other entries that use the same volume.
     pub peers: Vec<Peer>,
+    /// Why the claim was not allowed to grow a moment ago.
+    pub not_grown: Option<Why>,
     /// Whether the namespace is being deleted; looked up only while the entry is.
     pub namespace_terminating: bool,
     /// The time.

@@ -36,6 +36,7 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         connection,
         scene,
         peers: peers(entry, context.entries.state().iter().map(AsRef::as_ref)),
+        not_grown: None,
         namespace_terminating: false,
         now,
         nonce: nonce(),

@@ -5,6 +5,7 @@ mod deletion;
 mod export;
 mod import;
 mod lifecycle;
+mod sizing;
 mod trouble;
 mod usage;
 
@@ -28,6 +29,7 @@ fn kinds_of(actions: &[Action]) -> Vec<&'static str> {
         Action::RemoveFinalizer => "RemoveFinalizer",
         Action::CreateClaim(_) => "CreateClaim",
         Action::SetClaimOwned { .. } => "SetClaimOwned",
+        Action::GrowClaim { .. } => "GrowClaim",
         Action::CreateConfigMap(_) => "CreateConfigMap",
         Action::CreateEntry(_) => "CreateEntry",
         Action::CreateJob(_) => "CreateJob",
