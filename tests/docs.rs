@@ -49,6 +49,7 @@ fn every_phase_reason_and_condition_has_a_section_in_troubleshooting() {
     let conditions = [
         condition::READY,
         condition::STORAGE_READY,
+        condition::STORAGE_GROWN,
         condition::TRANSFERRED,
         condition::VERIFIED,
         condition::COMPLETE,

@@ -2,7 +2,8 @@
 
 use super::job::JobSettings;
 use super::rules::{
-    ARCHIVE_URL_PATTERN, FILE_PATTERN, REPO_PATTERN, REVISION_PATTERN, SHA256_PATTERN, immutable, unsupported,
+    ARCHIVE_URL_PATTERN, FILE_PATTERN, GROWTH_RULE, REPO_PATTERN, REVISION_PATTERN, SHA256_PATTERN, STORAGE_RULE,
+    immutable, unsupported,
 };
 use super::status::ModelCacheEntryStatus;
 use super::storage::StorageSpec;
@@ -57,7 +58,8 @@ use serde::{Deserialize, Serialize};
     validation = immutable!("revision"),
     validation = immutable!("source"),
     validation = immutable!("files"),
-    validation = immutable!("storage"),
+    validation = Rule::new(STORAGE_RULE).message("spec.storage is immutable but for the size of a volumeClaimTemplate: delete the entry and create it anew"),
+    validation = Rule::new(GROWTH_RULE).message("spec.storage.volumeClaimTemplate.spec.resources.requests.storage may only be raised"),
     validation = Rule::new("!has(self.revision) || has(self.repo)").message("spec.revision needs spec.repo"),
     validation = Rule::new("!has(self.source) || !has(self.source.archive) || (has(self.source.archive.url) != has(self.source.archive.claimName) && has(self.source.archive.claimName) == has(self.source.archive.path))")
         .message("spec.source.archive must have either url, or claimName and path"),
@@ -68,9 +70,7 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.source) || !has(self.source.archive) || !has(self.files)")
         .message("spec.files is for a Hub: the files of an archive are taken whole"),
     validation = unsupported!("!has(self.source) || !has(self.source.upload)", "spec.source.upload"),
-    validation = unsupported!("!has(self.source) || !has(self.source.archive) || !has(self.source.archive.unpackedBytes)", "spec.source.archive.unpackedBytes"),
     validation = unsupported!("has(self.storage)", "leaving out spec.storage (a default storage)"),
-    validation = unsupported!("!has(self.storage) || !has(self.storage.volumeClaimTemplate) || (has(self.storage.volumeClaimTemplate.spec.resources) && has(self.storage.volumeClaimTemplate.spec.resources.requests) && 'storage' in self.storage.volumeClaimTemplate.spec.resources.requests)", "a volumeClaimTemplate without spec.resources.requests.storage (sizing)"),
     validation = unsupported!("!has(self.update) || !has(self.update.policy) || self.update.policy == 'Pinned'", "spec.update.policy other than Pinned"),
     validation = unsupported!("!has(self.update) || !has(self.update.interval)", "spec.update.interval"),
     validation = unsupported!("!has(self.update) || !has(self.update.keep)", "spec.update.keep"),
@@ -166,7 +166,8 @@ pub struct ArchiveSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = SHA256_PATTERN))]
     pub sha256: Option<String>,
-    /// The bytes of the unpacked model, for sizing a claim. (Not supported yet.)
+    /// The bytes of the unpacked model, for a claim without a size: where the archive does not tell (a compressed tar), or to
+    /// do without the Job that looks. For a zip behind a url add the zip's own size: it lies beside the files for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub unpacked_bytes: Option<i64>,

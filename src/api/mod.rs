@@ -100,6 +100,8 @@ pub mod condition {
     pub const READY: &str = "Ready";
     /// The claim is there and a worker can use it.
     pub const STORAGE_READY: &str = "StorageReady";
+    /// The claim was made as large as the spec asks; only there when that was refused.
+    pub const STORAGE_GROWN: &str = "StorageGrown";
     /// Every byte arrived.
     pub const TRANSFERRED: &str = "Transferred";
     /// Every byte was checked against what the Hub promises.

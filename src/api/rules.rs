@@ -41,6 +41,84 @@ macro_rules! immutable {
     };
 }
 
+/// A clause that a field below `self.storage` is what it was.
+macro_rules! same {
+    ($parent:literal, $field:literal) => {
+        concat!(
+            "has(self.storage",
+            $parent,
+            ".",
+            $field,
+            ") == has(oldSelf.storage",
+            $parent,
+            ".",
+            $field,
+            ") && (!has(self.storage",
+            $parent,
+            ".",
+            $field,
+            ") || self.storage",
+            $parent,
+            ".",
+            $field,
+            " == oldSelf.storage",
+            $parent,
+            ".",
+            $field,
+            ")"
+        )
+    };
+}
+
+/// Where the model is kept never changes, but for how much is claimed.
+pub(super) const STORAGE_RULE: &str = concat!(
+    "has(self.storage) == has(oldSelf.storage) && (!has(self.storage) || (",
+    same!("", "claimName"),
+    " && ",
+    same!("", "subPath"),
+    " && has(self.storage.volumeClaimTemplate) == has(oldSelf.storage.volumeClaimTemplate)",
+    " && (!has(self.storage.volumeClaimTemplate) || (",
+    same!(".volumeClaimTemplate", "metadata"),
+    " && ",
+    same!(".volumeClaimTemplate.spec", "accessModes"),
+    " && ",
+    same!(".volumeClaimTemplate.spec", "storageClassName"),
+    " && ",
+    same!(".volumeClaimTemplate.spec", "selector"),
+    " && ",
+    same!(".volumeClaimTemplate.spec", "volumeName"),
+    "))))"
+);
+
+/// A clause that a template has a size.
+macro_rules! sized {
+    ($side:literal) => {
+        concat!(
+            "has(",
+            $side,
+            ".storage) && has(",
+            $side,
+            ".storage.volumeClaimTemplate) && has(",
+            $side,
+            ".storage.volumeClaimTemplate.spec.resources) && has(",
+            $side,
+            ".storage.volumeClaimTemplate.spec.resources.requests) && 'storage' in ",
+            $side,
+            ".storage.volumeClaimTemplate.spec.resources.requests"
+        )
+    };
+}
+
+/// A size that is given is never taken back or lowered.
+pub(super) const GROWTH_RULE: &str = concat!(
+    "!(",
+    sized!("oldSelf"),
+    ") || (",
+    sized!("self"),
+    " && !quantity(self.storage.volumeClaimTemplate.spec.resources.requests['storage'])",
+    ".isLessThan(quantity(oldSelf.storage.volumeClaimTemplate.spec.resources.requests['storage'])))"
+);
+
 /// A rule that refuses a field whose behaviour has not been built, so that it is never silently ignored.
 macro_rules! unsupported {
     ($cel:literal, $what:literal) => {

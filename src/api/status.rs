@@ -31,6 +31,9 @@ pub struct ModelCacheEntryStatus {
     /// How far the transfer is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressStatus>,
+    /// What the model was found to be before a claim of its size was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ResolvedStatus>,
     /// What was tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<AttemptsStatus>,
@@ -80,12 +83,29 @@ pub enum Phase {
     Deleting,
 }
 
+/// What the model was found to be before there was a claim for it.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedStatus {
+    /// The commit that the revision was at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// How many files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<i64>,
+    /// The room that they take, at most.
+    pub bytes: i64,
+}
+
 /// Where the model is.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeStatus {
     /// The claim.
     pub claim_name: String,
+    /// The claim's uid when the model was published: another claim of the same name does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_uid: Option<String>,
     /// The model's folder below the claim's root; usable as a `subPath`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -134,6 +154,9 @@ pub struct AttemptsStatus {
     /// A digest of how the last attempt reached its Hub; with another one, a failed entry starts anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_hub: Option<String>,
+    /// What the claim had when the last attempt ran out of space; with another capacity, a failed entry starts anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_room: Option<String>,
     /// The Job of the last attempt whose end is recorded here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_job: Option<String>,

@@ -61,7 +61,7 @@ pub struct VolumeClaimSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub storage_class_name: Option<String>,
-    /// How much.
+    /// How much. Default: as much as the model takes. It may be raised later, and the claim grows where its class allows that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ClaimResources>,
     /// Which existing volumes may be bound.

@@ -6,9 +6,11 @@ pub use preseed::{Preseed, Seed};
 
 use crate::api::connection::{ProxySpec, SecretKeyRef};
 use crate::api::job::JobSettings;
-use crate::ident::Endpoint;
+use crate::ident::{ByteCount, Endpoint};
 use k8s_openapi::api::core::v1::LocalObjectReference;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 
 /// The Hub that is meant when nobody names one.
 pub const PUBLIC_HUB: &str = "https://huggingface.co";
@@ -40,9 +42,78 @@ pub struct Config {
     /// Settings of workers' Jobs, where the entry has none.
     #[serde(default)]
     pub job: JobSettings,
+    /// How claims are made for entries whose template gives no size.
+    #[serde(default)]
+    pub storage: StorageDefaults,
     /// What the operator creates where it is absent.
     #[serde(default)]
     pub preseed: Preseed,
+}
+
+/// How claims are made for entries whose template gives no size.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StorageDefaults {
+    /// What a file system needs beside the model.
+    #[serde(default)]
+    pub headroom: Headroom,
+    /// What is other for claims of a StorageClass, by its name. A template that names no class has the headroom above.
+    #[serde(default)]
+    pub classes: BTreeMap<String, ClassDefaults>,
+}
+
+/// What is other for claims of one StorageClass.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClassDefaults {
+    /// What its file systems need beside the model.
+    pub headroom: Headroom,
+}
+
+/// What a file system needs beside the model, in a claim of computed size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Headroom {
+    /// This share of the claim, 0 to 90 …
+    #[serde(default = "usual_percent", deserialize_with = "percent")]
+    pub percent: u8,
+    /// … and at least so much: `256Mi`.
+    #[serde(default = "usual_min")]
+    pub min: ByteCount,
+}
+
+impl Default for Headroom {
+    fn default() -> Self {
+        Self { percent: usual_percent(), min: usual_min() }
+    }
+}
+
+impl StorageDefaults {
+    /// The headroom of a claim of this class.
+    pub fn headroom_of(&self, class: Option<&str>) -> &Headroom {
+        class.and_then(|class| self.classes.get(class)).map_or(&self.headroom, |class| &class.headroom)
+    }
+}
+
+/// ext4 takes up to 7 % with mkfs's own settings (inodes, 5 % for root), XFS less.
+fn usual_percent() -> u8 {
+    10
+}
+
+/// The journals of small file systems.
+fn usual_min() -> ByteCount {
+    #[expect(clippy::expect_used, reason = "a constant, and a test parses it")]
+    "256Mi".parse().expect("the constant is a size")
+}
+
+fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let percent = u8::deserialize(deserializer)?;
+    if percent > 90 {
+        return Err(D::Error::custom(
+            "percent must be 0 to 90: it is the share of the claim that the model cannot have",
+        ));
+    }
+    Ok(percent)
 }
 
 fn public_hub() -> Endpoint {
@@ -58,6 +129,17 @@ mod tests {
     fn an_image_is_enough() {
         let config: Config = serde_yaml::from_str("image: modelcache:1").unwrap();
         assert_eq!(config.endpoint.as_str(), PUBLIC_HUB);
+    }
+
+    #[test]
+    fn the_headroom_is_the_classs_own_or_everybodys() {
+        let text = "image: a\nstorage: {headroom: {percent: 5}, classes: {nfs: {headroom: {percent: 0, min: 0}}}}";
+        let storage = serde_yaml::from_str::<Config>(text).unwrap().storage;
+        let of = |class| (storage.headroom_of(class).percent, storage.headroom_of(class).min.bytes());
+        assert_eq!([of(None), of(Some("ssd"))], [(5, 256 << 20); 2]);
+        assert_eq!(of(Some("nfs")), (0, 0));
+        let error = serde_yaml::from_str::<Config>("image: a\nstorage: {headroom: {percent: 91}}").unwrap_err();
+        assert!(error.to_string().contains("0 to 90"), "{error}");
     }
 
     #[test]

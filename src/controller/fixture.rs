@@ -38,6 +38,7 @@ pub(crate) fn observed(spec: &str) -> Observed {
         scene: Scene::default(),
         peers: Vec::new(),
         readers: Vec::new(),
+        not_grown: None,
         namespace_terminating: false,
         now: now(),
         nonce: NONCE.to_owned(),
@@ -82,6 +83,11 @@ impl Observed {
                     made.metadata.uid = Some("uid-claim".to_owned());
                     made.status = claim("x", "Bound").status;
                     self.scene.claim = Some(made);
+                }
+                Action::GrowClaim { to, .. } => {
+                    let spec = self.scene.claim.as_mut().unwrap().spec.get_or_insert_default();
+                    let requests = spec.resources.get_or_insert_default().requests.get_or_insert_default();
+                    requests.insert("storage".to_owned(), to.clone());
                 }
                 Action::SetClaimOwned { .. } | Action::CreateConfigMap(_) | Action::CreateEntry(_) => {}
                 Action::CreateJob(made) => self = self.with_job((**made).clone()),

@@ -14,7 +14,7 @@ pub use digest::{Commit, FileDigest, GitBlobSha1, Sha256, hex};
 pub use endpoint::Endpoint;
 pub use model::{EntryName, ModelKey, ModelRef, RepoId, Revision};
 pub use path::{COMPONENT_MAX_BYTES, PATH_MAX_BYTES, RelPath};
-pub use rate::ByteRate;
+pub use rate::{ByteCount, ByteRate};
 pub use reason::{Reason, Recovery};
 
 /// Why a string is not the identifier it was meant to be.

@@ -1,6 +1,7 @@
-//! How many bytes a second, as Kubernetes writes quantities.
+//! How many bytes, and how many a second, as Kubernetes writes quantities.
 
-use super::InvalidIdent;
+use super::{InvalidIdent, text_conversions};
+use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 /// Bytes per second: `50M`, `1.5Gi`, `2e6`.
@@ -29,6 +30,35 @@ impl FromStr for ByteRate {
         u64::try_from(rate).map(Self).map_err(|_| invalid("it is larger than any network"))
     }
 }
+
+/// A number of bytes: `10Gi`, `500M`, `0`.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ByteCount(u64);
+
+impl ByteCount {
+    /// The number.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for ByteCount {
+    type Err = InvalidIdent;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = quantity(text).and_then(|bytes| u64::try_from(bytes).ok());
+        bytes.map(Self).ok_or_else(|| InvalidIdent::new("size", text, "it must be a number of bytes like 500M or 20Gi"))
+    }
+}
+
+impl std::fmt::Display for ByteCount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+text_conversions!(ByteCount);
 
 /// The value of a positive quantity, rounded up.
 fn quantity(text: &str) -> Option<u128> {
@@ -108,6 +138,14 @@ mod tests {
         }
         let message = "50m".parse::<ByteRate>().unwrap_err().to_string();
         assert!(message.contains("\"50m\"") && message.contains("at least 1k"), "{message}");
+    }
+
+    #[test]
+    fn sizes_as_kubernetes_writes_them() {
+        let bytes = |text: &str| text.parse::<ByteCount>().map(ByteCount::bytes).ok();
+        assert_eq!(bytes("1Gi"), bytes("1024Mi"));
+        assert_eq!([bytes("0"), bytes("1.5k"), bytes("1k")], [Some(0), Some(1500), Some(1000)]);
+        assert_eq!([bytes(""), bytes("lots"), bytes("-1"), bytes("99999E")], [None; 4]);
     }
 
     proptest! {

@@ -115,7 +115,9 @@ async fn good_entries_are_taken() {
         json!({"revision": "refs/pr/1"}),
         json!({"revision": "7dbbc90392e2f80f3d3c277d6e90027e55de9125"}),
         json!({"storage": template}),
+        json!({"storage": {"volumeClaimTemplate": {"spec": {}}}}),
         json!({"storage": {"claimName": "models", "subPath": "team/a"}}),
+        archive(json!({"url": "https://files.example/a.tar.gz", "unpackedBytes": 1})),
         json!({"source": {"hub": {"connectionRef": {"name": "corp"}}}}),
         json!({"files": {"weights": "Safetensors", "include": ["*.json"], "exclude": ["onnx/"]}}),
         json!({"update": {"policy": "Pinned"}, "reclaimPolicy": "Retain", "suspend": true}),
@@ -135,7 +137,6 @@ async fn good_entries_are_taken() {
 #[tokio::test]
 async fn bad_entries_are_refused_with_the_reason() {
     let server = Server::with_namespace("bad").await;
-    let unsized_template = json!({"volumeClaimTemplate": {"spec": {}}});
     let sized = |size: &str| json!({"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": size}}}}});
     for (over, message) in [
         (json!({"repo": null}), "spec.repo is required"),
@@ -186,13 +187,8 @@ async fn bad_entries_are_refused_with_the_reason() {
             "spec.revision needs spec.repo",
         ),
         // What has no behaviour yet is refused, and never silently ignored.
-        (
-            archive(json!({"url": "https://files.example/a.tar", "unpackedBytes": 1})),
-            "unpackedBytes is not supported yet",
-        ),
         (json!({"source": {"upload": {}}}), "spec.source.upload is not supported yet"),
         (json!({"storage": null}), "spec.storage (a default storage) is not supported yet"),
-        (json!({"storage": unsized_template}), "(sizing) is not supported yet"),
         (json!({"update": {"policy": "Track"}}), "spec.update.policy other than Pinned is not supported yet"),
         (json!({"update": {"interval": "1h"}}), "spec.update.interval is not supported yet"),
         (json!({"update": {"keep": 1}}), "spec.update.keep is not supported yet"),
@@ -238,6 +234,52 @@ async fn what_names_the_model_and_its_place_is_immutable_and_the_rest_is_not() {
         json!({"update": {"policy": "Pinned"}}),
     ] {
         assert!(change("full", spec.clone()).await.is_ok(), "{spec}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn the_size_of_a_template_may_be_raised_and_nothing_else_of_it_changes() {
+    let server = Server::with_namespace("growth").await;
+    let entries = server.entries();
+    let template = |claim: Value| json!({"volumeClaimTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": claim}});
+    let sized = |size: Value| json!({"storageClassName": "fast", "resources": {"requests": {"storage": size}}});
+    for (name, storage) in [
+        ("sized", template(sized(json!("20Gi")))),
+        ("computed", template(json!({"storageClassName": "fast"}))),
+        ("shared", json!({"claimName": "models"})),
+    ] {
+        entries.create(&PostParams::default(), &entry(name, spec_with(json!({"storage": storage})))).await.unwrap();
+    }
+    let change = async |name: &str, storage: Value| {
+        let how = PatchParams { dry_run: true, ..PatchParams::default() };
+        entries.patch(name, &how, &Patch::Merge(json!({"spec": {"storage": storage}}))).await
+    };
+    for (name, storage) in [
+        ("sized", template(sized(json!("21Gi")))),
+        ("sized", template(sized(json!("20480Mi")))),
+        ("computed", template(sized(json!("5Gi")))),
+    ] {
+        let taken = change(name, storage.clone()).await;
+        assert!(taken.is_ok(), "{storage}: {}", taken.unwrap_err());
+    }
+    for (name, storage, message) in [
+        ("sized", template(sized(json!("19Gi"))), "may only be raised"),
+        ("sized", template(sized(json!(null))), "may only be raised"),
+        ("sized", template(json!({"resources": null})), "may only be raised"),
+        ("sized", template(json!({"storageClassName": "slow"})), "spec.storage is immutable"),
+        ("sized", template(json!({"storageClassName": null})), "spec.storage is immutable"),
+        ("sized", template(json!({"accessModes": ["ReadWriteMany"]})), "spec.storage is immutable"),
+        ("sized", template(json!({"volumeName": "pv"})), "spec.storage is immutable"),
+        ("sized", template(json!({"selector": {"matchLabels": {"a": "b"}}})), "spec.storage is immutable"),
+        ("sized", json!({"volumeClaimTemplate": {"metadata": null}}), "spec.storage is immutable"),
+        ("sized", json!({"subPath": "a"}), "spec.storage is immutable"),
+        ("sized", json!({"claimName": "models", "volumeClaimTemplate": null}), "spec.storage is immutable"),
+        ("shared", json!({"claimName": null, "volumeClaimTemplate": {"spec": {}}}), "spec.storage is immutable"),
+        ("shared", json!(null), "spec.storage is immutable"),
+    ] {
+        let said = refusal(change(name, storage.clone()).await, &storage.to_string());
+        assert!(said.contains(message), "{storage}: {said:?} does not contain {message:?}");
     }
     server.end().await;
 }

@@ -2,6 +2,7 @@
 
 use super::Owner;
 use crate::api::entry::ReclaimPolicy;
+use crate::controller::plan::sizing::size;
 use crate::controller::plan::{Observed, Wanted};
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
@@ -36,7 +37,9 @@ pub fn claim(observed: &Observed, wanted: &Wanted) -> Option<PersistentVolumeCla
             selector: spec.selector.clone(),
             volume_name: spec.volume_name.clone(),
             resources: Some(VolumeResourceRequirements {
-                requests: spec.resources.as_ref().and_then(|resources| resources.requests.clone()),
+                requests: size(&observed.entry, &observed.config)
+                    .and_then(|size| size.quantity())
+                    .map(|size| BTreeMap::from([("storage".to_owned(), size)])),
                 limits: None,
             }),
             ..PersistentVolumeClaimSpec::default()

@@ -81,7 +81,11 @@ impl Attempt<'_> {
     }
 
     pub(super) fn job(self) -> Job {
-        let kind = if matches!(self.task.work, Work::Delete(_)) { "delete" } else { "transfer" };
+        let kind = match self.task.work {
+            Work::Delete(_) => "delete",
+            Work::Resolve(_) => "resolve",
+            Work::Download(_) | Work::Import(_) | Work::Export(_) | Work::List(_) => "transfer",
+        };
         let mut labels = self.owner.labels.clone();
         labels.extend(self.writer_labels());
         // The name changes only when the end of the last Job is recorded: creating the next one twice creates one.

@@ -11,7 +11,7 @@ mod tests;
 
 pub use claim::{ca_config_map, claim};
 pub use entry::{imported_entry, seeded_entry, seeded_import};
-pub use tasks::{delete_job, export_job, list_job, transfer_job};
+pub use tasks::{delete_job, export_job, list_job, resolve_job, transfer_job};
 
 use crate::api::label;
 use crate::controller::plan::Observed;

@@ -15,11 +15,12 @@ use crate::controller::plan::{
 use crate::format::layout::Source;
 use crate::format::task::{
     ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile, ProxyChoice,
-    Task, Work,
+    Question, Resolve, Task, Work,
 };
 use crate::ident::{ByteRate, ModelRef, Sha256};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, KeyToPath, SecretVolumeSource, Volume};
+use std::path::PathBuf;
 
 const TOKEN_DIR: &str = "/hub-token";
 const TOKEN_FILE: &str = "token";
@@ -39,16 +40,7 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
             mounts.extend(ca_mount(&owner, &wanted.hub));
             Work::Download(Download {
                 model: model.clone(),
-                hub: HubAccess {
-                    endpoint: wanted.hub.endpoint.clone(),
-                    token: wanted.hub.token.as_ref().map(|secret| MountedFile {
-                        path: format!("{TOKEN_DIR}/{TOKEN_FILE}").into(),
-                        origin: format!("Secret {:?}, key {:?}", secret.name, secret.key),
-                    }),
-                    ca_bundle: ca_file(&wanted.hub),
-                    proxy: proxy(wanted.hub.proxy.as_ref()),
-                    limit_bytes_per_second: wanted.hub.limit.map(ByteRate::bytes_per_second),
-                },
+                hub: hub_access(&wanted.hub),
                 files: files.clone(),
                 requested_by: wanted.requested_by.clone(),
                 seen_at: None,
@@ -76,6 +68,43 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
     let annotations = job.metadata.annotations.get_or_insert_default();
     annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
     job
+}
+
+/// The Job that asks what the model is and takes. It mounts no volume but the archive's.
+pub fn resolve_job(observed: &Observed, wanted: &Wanted) -> Job {
+    let owner = Owner::of(observed);
+    let (mounts, resolve) = match &wanted.origin {
+        Origin::Hub { model, files } => {
+            let question = Question { model: model.clone(), hub: hub_access(&wanted.hub), files: files.clone() };
+            let mounts = token_mount(&wanted.hub).into_iter().chain(ca_mount(&owner, &wanted.hub)).collect();
+            (mounts, Resolve::Hub(question))
+        }
+        Origin::Archive { place, .. } => {
+            let spot = ArchiveMount { place, claim_of_model: "", hub: &wanted.hub, read_only: true };
+            (spot.mounts(&owner), Resolve::Archive(spot.place()))
+        }
+    };
+    let task =
+        Task { nonce: observed.nonce.clone(), volume: PathBuf::new(), sub_path: None, work: Work::Resolve(resolve) };
+    let (config, settings) = (&observed.config, &wanted.job);
+    let attempt = Attempt { owner: &owner, config, task: &task, writes_to: None, settings, mounts };
+    let mut job = attempt.job();
+    let annotations = job.metadata.annotations.get_or_insert_default();
+    annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
+    job
+}
+
+fn hub_access(hub: &HubView) -> HubAccess {
+    HubAccess {
+        endpoint: hub.endpoint.clone(),
+        token: hub.token.as_ref().map(|secret| MountedFile {
+            path: format!("{TOKEN_DIR}/{TOKEN_FILE}").into(),
+            origin: format!("Secret {:?}, key {:?}", secret.name, secret.key),
+        }),
+        ca_bundle: ca_file(hub),
+        proxy: proxy(hub.proxy.as_ref()),
+        limit_bytes_per_second: hub.limit.map(ByteRate::bytes_per_second),
+    }
 }
 
 fn import(archive: ArchivePlace, sha256: Option<Sha256>, expected: Option<&ModelRef>) -> Import {

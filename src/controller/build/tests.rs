@@ -115,3 +115,9 @@ fn the_operators_certificates_come_as_a_config_map_of_the_entry() {
     );
     insta::assert_yaml_snapshot!(map);
 }
+
+#[test]
+fn the_job_that_asks_what_a_model_takes() {
+    let world = observed("{repo: org/model, storage: {volumeClaimTemplate: {spec: {}}}}");
+    insta::assert_yaml_snapshot!(build::resolve_job(&world, &wanted(&world)));
+}

@@ -4,12 +4,11 @@ use super::attempt::{Standing, standing};
 use super::observed::{Attempt, Observed, Peer};
 use super::status::{Draft, claim_trouble, finish};
 use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, known_model, leaves_files};
-use super::{Action, Plan, Why, backoff, deletion};
-use super::{placement, record};
+use super::{Action, Plan, Why, backoff, deletion, placement, record, sizing};
 use crate::api::entry::ReclaimPolicy;
 use crate::api::{FINALIZER, Phase, annotation};
 use crate::controller::build;
-use crate::format::outcome::Failed;
+use crate::format::outcome::{Done, Failed};
 use crate::format::task::Work;
 use crate::ident::{Reason, Recovery};
 use k8s_openapi::api::batch::v1::Job;
@@ -40,6 +39,8 @@ pub fn decide(observed: &Observed) -> Plan {
     if let Some(why) = duplicate(observed, &wanted) {
         return refuse(observed, &why, actions);
     }
+    let is_ready = phase(observed) == Some(Phase::Ready);
+    actions.extend(sizing::due_growth(observed, is_ready));
     match observed.current() {
         Some(attempt) if attempt.job.metadata.deletion_timestamp.is_some() => {
             let mut draft = Draft::of(observed);
@@ -60,6 +61,9 @@ pub fn decide(observed: &Observed) -> Plan {
             draft.phase(Phase::Provisioning, "Provisioning", message);
             finish(observed, draft, actions, Some(LISTEN_EVERY))
         }
+        Some(attempt) if attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Resolve(_))) => {
+            follow_question(observed, &wanted, attempt.job, actions)
+        }
         Some(attempt) => follow(observed, &wanted, attempt.job, actions),
         None => rest(observed, &wanted, actions),
     }
@@ -67,12 +71,20 @@ pub fn decide(observed: &Observed) -> Plan {
 
 /// Whether the model was published, in a claim that is still there.
 fn is_kept(observed: &Observed) -> bool {
-    let claim = observed.scene.claim.as_ref();
-    phase(observed) == Some(Phase::Ready) && claim.is_some_and(|claim| claim.metadata.deletion_timestamp.is_none())
+    let Some(claim) = observed.scene.claim.as_ref().filter(|claim| claim.metadata.deletion_timestamp.is_none()) else {
+        return false;
+    };
+    // Another claim of the same name does not have it.
+    let volume = observed.entry.status.as_ref().and_then(|status| status.volume.as_ref());
+    let published_to = volume.and_then(|volume| volume.claim_uid.as_ref());
+    phase(observed) == Some(Phase::Ready) && published_to.is_none_or(|uid| claim.metadata.uid.as_ref() == Some(uid))
 }
 
 fn is_transfer(attempt: &Attempt<'_>) -> bool {
-    attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Download(_) | Work::Import(_)))
+    attempt
+        .task
+        .as_ref()
+        .is_some_and(|task| matches!(task.work, Work::Download(_) | Work::Import(_) | Work::Resolve(_)))
 }
 
 /// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
@@ -209,15 +221,62 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
             draft.failed(job, &failed, Some(wait));
             Some(wait)
         }
-        Standing::Failed(failed) => {
-            let count = observed.attempts_count();
-            let wait = backoff::delay(failed.reason, count + 1, failed.retry_after_seconds, spread(observed.uid()));
-            draft.failed(job, &failed, wait);
-            wait
-        }
+        Standing::Failed(failed) => fail(observed, &mut draft, job, &failed),
     };
     if let Some(retry) = observed.asked_to_retry() {
         // The work is under way already: the wish is fulfilled.
+        draft.attempts().last_retry = Some(retry.to_owned());
+    }
+    actions.retain(|action| !matches!(action, Action::DeleteJob { name: other, .. } if other == name));
+    finish(observed, draft, actions, again)
+}
+
+/// An attempt failed; gives when the next one is due, if there is one by itself.
+fn fail(observed: &Observed, draft: &mut Draft, job: &Job, failed: &Failed) -> Option<Duration> {
+    let count = observed.attempts_count();
+    let wait = backoff::delay(failed.reason, count + 1, failed.retry_after_seconds, spread(observed.uid()));
+    draft.failed(job, failed, wait);
+    if failed.reason != Reason::OutOfSpace {
+        return wait;
+    }
+    // The Hub may have moved since the claim was made: asked once, and not again after a second failure.
+    let is_first = observed.attempts().is_none_or(|attempts| attempts.last_room.is_none());
+    let was_resolved = observed.entry.status.as_ref().is_some_and(|status| status.resolved.is_some());
+    let asks_again = is_first
+        && was_resolved
+        && matches!(sizing::size(&observed.entry, &observed.config), Some(sizing::Size::Computed(_)));
+    draft.out_of_space(sizing::room(observed), asks_again);
+    if asks_again { Some(Duration::ZERO) } else { wait }
+}
+
+/// It is asked what the model takes, before there is a claim for it.
+fn follow_question(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Action>) -> Plan {
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let mut draft = Draft::of(observed);
+    draft.begins(wanted);
+    let again = match standing(&observed.scene, job) {
+        Standing::Starting(Some(why)) => {
+            draft.trouble(Phase::Resolving, &why);
+            Some(LOOK_EVERY)
+        }
+        Standing::Starting(None) | Standing::Running(_) => {
+            draft.phase(Phase::Resolving, "Resolving", &format!("Job {name} asks how large the model is"));
+            Some(LISTEN_EVERY)
+        }
+        Standing::Done(Done { resolved: Some(resolved), .. }, _) => {
+            draft.resolved(name, &resolved);
+            Some(Duration::ZERO)
+        }
+        Standing::Done(..) | Standing::Unheard => {
+            let message = format!("Job {name} succeeded but its log is lost; it is asked again");
+            let failed = Failed { reason: Reason::Interrupted, message, retry_after_seconds: None };
+            let wait = again_after_silence(observed.attempts_count());
+            draft.failed(job, &failed, Some(wait));
+            Some(wait)
+        }
+        Standing::Failed(failed) => fail(observed, &mut draft, job, &failed),
+    };
+    if let Some(retry) = observed.asked_to_retry() {
         draft.attempts().last_retry = Some(retry.to_owned());
     }
     actions.retain(|action| !matches!(action, Action::DeleteJob { name: other, .. } if other == name));
@@ -252,8 +311,9 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
             // A connection that was mended counts as a change of the spec.
             let mended =
                 attempts.and_then(|attempts| attempts.last_hub.as_ref()).is_some_and(|hub| *hub != wanted.hub.digest());
-            let changed =
-                mended || status.and_then(|status| status.observed_generation) != observed.entry.metadata.generation;
+            let changed = sizing::has_other_room(observed)
+                || mended
+                || status.and_then(|status| status.observed_generation) != observed.entry.metadata.generation;
             if retry.is_some() || changed {
                 let mut draft = Draft::of(observed);
                 draft.start_anew(retry);
@@ -272,7 +332,9 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
         Some(Phase::Ready) => {
             let mut draft = Draft::of(observed);
             draft.forget_volume();
-            begin(observed, wanted, draft, actions)
+            let mut observed = observed.clone();
+            observed.entry.status.get_or_insert_default().resolved = None;
+            begin(&observed, wanted, draft, actions)
         }
         _ => {
             let mut draft = Draft::of(observed);
@@ -287,8 +349,15 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
 /// Begins an attempt: the claim first, then the Job.
 fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Vec<Action>) -> Plan {
     draft.begins(wanted);
+    let asks = sizing::size(&observed.entry, &observed.config) == Some(sizing::Size::Unknown);
+    let grows = actions.iter().any(|action| matches!(action, Action::GrowClaim { .. }));
+    if let Some(message) = sizing::awaits_growth(observed, grows) {
+        draft.phase(Phase::Provisioning, "Provisioning", &message);
+        return finish(observed, draft, actions, Some(LOOK_EVERY));
+    }
     match claim_for_attempt(observed, wanted) {
         ClaimMove::Use => {}
+        ClaimMove::Create if asks => {}
         ClaimMove::Create => {
             if let Some(claim) = build::claim(observed, wanted) {
                 actions.push(Action::CreateClaim(Box::new(claim)));
@@ -306,17 +375,21 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
     if let Some(CaSource::Operator(pem)) = &wanted.hub.ca {
         actions.push(Action::CreateConfigMap(Box::new(build::ca_config_map(&build::Owner::of(observed), pem))));
     }
-    let wanted = match placement::place(&observed.scene, wanted.job.clone()) {
-        Ok(job) => &Wanted { job, ..wanted.clone() },
-        Err(why) => {
-            draft.trouble(Phase::Provisioning, &why);
-            return finish(observed, draft, actions, Some(LOOK_EVERY));
-        }
+    let (job, phase, word) = if asks {
+        (build::resolve_job(observed, wanted), Phase::Resolving, "Resolving")
+    } else {
+        let wanted = match placement::place(&observed.scene, wanted.job.clone()) {
+            Ok(job) => &Wanted { job, ..wanted.clone() },
+            Err(why) => {
+                draft.trouble(Phase::Provisioning, &why);
+                return finish(observed, draft, actions, Some(LOOK_EVERY));
+            }
+        };
+        (build::transfer_job(observed, wanted), Phase::Provisioning, "Provisioning")
     };
-    let job = build::transfer_job(observed, wanted);
     let name = job.metadata.name.clone().unwrap_or_default();
     actions.push(Action::CreateJob(Box::new(job)));
-    draft.phase(Phase::Provisioning, "Provisioning", &format!("Job {name} is created"));
+    draft.phase(phase, word, &format!("Job {name} is created"));
     finish(observed, draft, actions, Some(LOOK_EVERY))
 }
 

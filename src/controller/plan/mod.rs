@@ -14,6 +14,7 @@ pub mod lease;
 pub mod observed;
 pub mod placement;
 mod record;
+pub mod sizing;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -35,12 +36,13 @@ use crate::api::{ModelCacheEntry, ModelCacheEntryStatus};
 use crate::ident::Reason;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::time::Duration;
 
 /// What should be done for one object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan<S = ModelCacheEntryStatus> {
-    /// In this order; the first obstacle ends the round, unless it is an entry's.
+    /// In this order; the first obstacle ends the round, unless the action says otherwise.
     pub actions: Vec<Action>,
     /// What the status says when the actions went well.
     pub status: S,
@@ -68,6 +70,15 @@ pub enum Action {
         /// Whether the claim goes with the entry.
         owned: bool,
     },
+    /// Let the entry's own claim ask for more.
+    GrowClaim {
+        /// The claim.
+        name: String,
+        /// The claim's uid.
+        uid: String,
+        /// What it is to ask for.
+        to: Quantity,
+    },
     /// Create the ConfigMap with the operator's CA certificates.
     CreateConfigMap(Box<ConfigMap>),
     /// Create the entry of an archive. Where it is refused, the actions after it are done all the same.
@@ -81,6 +92,13 @@ pub enum Action {
         /// The Job's uid: a newer one of the same name stays.
         uid: String,
     },
+}
+
+impl Action {
+    /// Whether the actions after it are done though the cluster does not allow this one.
+    pub fn may_be_refused(&self) -> bool {
+        matches!(self, Self::CreateEntry(_) | Self::GrowClaim { .. })
+    }
 }
 
 /// An action that the cluster does not allow now.

@@ -2,7 +2,7 @@
 
 use super::consumer::Consumer;
 use super::placement::NodeSight;
-use super::{known_model, record, volume_of};
+use super::{Why, known_model, record, volume_of};
 use crate::api::status::AttemptsStatus;
 use crate::api::{HubConnection, ModelCacheEntry, Phase, condition, label};
 use crate::controller::config::Config;
@@ -30,6 +30,8 @@ pub struct Observed {
     pub peers: Vec<Peer>,
     /// The Jobs that still export the model; looked up only while the entry is being deleted.
     pub readers: Vec<String>,
+    /// Why the claim was not allowed to grow a moment ago.
+    pub not_grown: Option<Why>,
     /// Whether the namespace is being deleted; looked up only while the entry is.
     pub namespace_terminating: bool,
     /// The time.

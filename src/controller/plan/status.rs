@@ -3,13 +3,15 @@
 use super::observed::{Observed, Scene};
 use super::record::{self, Says, signed};
 use super::wanted::{Origin, Wanted, known_model};
-use super::{Plan, Why, deletion, usage};
-use crate::api::status::{AttemptsStatus, DisplayStatus, ManifestStatus, VolumeStatus};
+use super::{Action, Met, Plan, Why, decide, deletion, sizing, usage};
+use crate::api::status::{AttemptsStatus, DisplayStatus, ManifestStatus, ResolvedStatus, VolumeStatus};
 use crate::api::{ModelCacheEntryStatus, Phase, condition};
-use crate::format::outcome::{Done, Failed, Progress};
+use crate::format::outcome::{Done, Failed, Progress, Resolved};
 use crate::ident::{Commit, ModelKey, ModelRef, Reason};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// A status on its way from what it was to what it will be.
@@ -17,6 +19,7 @@ use std::time::Duration;
 pub(super) struct Draft {
     status: ModelCacheEntryStatus,
     generation: Option<i64>,
+    claim_uid: Option<String>,
     now: Timestamp,
 }
 
@@ -25,7 +28,8 @@ impl Draft {
         let generation = observed.entry.metadata.generation;
         let mut status = observed.entry.status.clone().unwrap_or_default();
         status.observed_generation = generation;
-        let mut draft = Self { status, generation, now: observed.now };
+        let claim_uid = observed.scene.claim.as_ref().and_then(|claim| claim.metadata.uid.clone());
+        let mut draft = Self { status, generation, claim_uid, now: observed.now };
         if let Some(model) = known_model(&observed.entry) {
             let display = draft.display();
             display.revision.get_or_insert_with(|| model.revision_or_main().to_string());
@@ -107,9 +111,12 @@ impl Draft {
         record::success(self.attempts(), job);
         if let (Some(volume), Some(path)) = (self.status.volume.as_mut(), &done.path) {
             volume.path = Some(path.to_string());
+            volume.claim_uid.clone_from(&self.claim_uid);
         }
         self.status.commit = done.commit.map(|commit| commit.to_string());
-        self.status.metadata = metadata.and_then(|text| serde_json::from_str(text).ok());
+        let told = metadata.and_then(|text| Some((text.len(), serde_json::from_str(text).ok()?)));
+        let (length, metadata) = told.unzip();
+        self.status.metadata = metadata.map(bounded);
         if let Some(model) = self.imported_model() {
             self.display().revision = Some(model.revision_or_main().to_string());
             self.display().model = Some(model.repo.to_string());
@@ -146,14 +153,14 @@ impl Draft {
             return self.phase(
                 Phase::Ready,
                 "Published",
-                &format!("{files} files, {size}, published; not verified: {why}"),
+                &format!("{files} files, {size}, published; not verified: {why}{}", left_out(length)),
             );
         }
         let message = "every file was checked against the digest that its source names";
         self.condition(condition::VERIFIED, true, "DigestsMatch", message).phase(
             Phase::Ready,
             "Published",
-            &format!("{files} files, {size}, verified and published"),
+            &format!("{files} files, {size}, verified and published{}", left_out(length)),
         )
     }
 
@@ -185,6 +192,34 @@ impl Draft {
         self.trouble(phase, &why)
     }
 
+    /// What the model takes is known; a claim can be made for it.
+    pub(super) fn resolved(&mut self, job: &str, resolved: &Resolved) -> &mut Self {
+        self.attempts().last_job = Some(job.to_owned());
+        self.display().size = Some(human_bytes(resolved.bytes));
+        self.status.resolved = Some(ResolvedStatus {
+            commit: resolved.commit.map(|commit| commit.to_string()),
+            files: resolved.files.map(signed),
+            bytes: signed(resolved.bytes),
+        });
+        let message = format!("the model takes {}: a claim is made for it", human_bytes(resolved.bytes));
+        self.phase(Phase::Resolving, "Resolving", &message)
+    }
+
+    /// The volume was too small: what it had, and, where its size was computed from what the model was, that this is asked again.
+    pub(super) fn out_of_space(&mut self, room: Option<String>, asks_again: bool) -> &mut Self {
+        let now = self.now;
+        let attempts = self.attempts();
+        attempts.last_room = room;
+        if asks_again {
+            attempts.next_retry_at = Some(Time(now));
+            let said = attempts.last_message.clone().unwrap_or_default();
+            self.status.resolved = None;
+            let message = format!("{said}; its size is asked for again, as the model may have changed");
+            self.trouble(Phase::Retrying, &Why::new(Reason::OutOfSpace, message));
+        }
+        self
+    }
+
     /// Forgets what was tried: a change of the spec or a retry starts anew.
     pub(super) fn start_anew(&mut self, retry: Option<&str>) -> &mut Self {
         let attempts = self.attempts();
@@ -196,17 +231,63 @@ impl Draft {
         self
     }
 
+    /// Whether the claim may be as large as it is wanted; said only where it may not.
+    fn grown(&mut self, observed: &Observed) -> &mut Self {
+        if let Some(why) = &observed.not_grown {
+            return self.condition(condition::STORAGE_GROWN, false, why.reason.as_str(), &why.message);
+        }
+        if sizing::growth(observed).is_none() {
+            self.status.conditions.retain(|condition| condition.type_ != condition::STORAGE_GROWN);
+        }
+        self
+    }
+
     /// What is known of a volume that is no more.
     pub(super) fn forget_volume(&mut self) -> &mut Self {
         self.status.commit = None;
         self.status.manifest = None;
         self.status.metadata = None;
         self.status.progress = None;
+        self.status.resolved = None;
         if let Some(volume) = &mut self.status.volume {
-            *volume = VolumeStatus { path: None, ..volume.clone() };
+            *volume = VolumeStatus { path: None, claim_uid: None, ..volume.clone() };
         }
         self
     }
+}
+
+/// The most of a model's metadata that goes into a status, in bytes: with all else, the API server must take it.
+const METADATA_MAX_BYTES: usize = 64 * 1024;
+
+/// Metadata as a status can hold it. Where it is too long, what modelcache does not know is left out, and long lists.
+fn bounded(metadata: Map<String, Value>) -> Map<String, Value> {
+    const KNOWN: [&str; 12] = [
+        "commitHash",
+        "downloadDate",
+        "downloadedBy",
+        "lastDssUsage",
+        "lastModified",
+        "lastUsedBy",
+        "libraryName",
+        "pipelineName",
+        "sizeInBytes",
+        "modelDefinition",
+        "url",
+        "version",
+    ];
+    const VALUE_MAX_BYTES: usize = METADATA_MAX_BYTES / 16;
+    if json!(metadata).to_string().len() <= METADATA_MAX_BYTES {
+        return metadata;
+    }
+    let fits = |value: &Value| value.to_string().len() <= VALUE_MAX_BYTES;
+    metadata.into_iter().filter(|(key, value)| KNOWN.contains(&key.as_str()) && fits(value)).collect()
+}
+
+/// What is said where metadata of this length was too long.
+fn left_out(length: Option<usize>) -> String {
+    length.filter(|length| *length > METADATA_MAX_BYTES).map_or_else(String::new, |length| {
+        format!("; its metadata has {length} bytes: status.metadata holds the well-known fields, the volume's file all")
+    })
 }
 
 fn is_about_storage(reason: Reason) -> bool {
@@ -270,12 +351,22 @@ pub enum Obstacle {
     Denied(Why),
 }
 
-/// The plan as it turns out when an action met an obstacle.
-pub fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
-    if observed.entry.metadata.deletion_timestamp.is_some() {
-        return deletion::obstructed(observed, obstacle);
+/// The plan as it turns out when actions met obstacles.
+pub fn obstructed(observed: &Observed, met: &[Met<'_>]) -> Plan {
+    let mut observed = observed.clone();
+    let mut hindrance = None;
+    for Met { action, obstacle } in met {
+        match (action, obstacle) {
+            (Action::GrowClaim { .. }, Obstacle::Denied(why)) => observed.not_grown = Some(why.clone()),
+            _ => hindrance = Some(obstacle),
+        }
     }
-    let mut draft = Draft::of(observed);
+    // What the claim has may do: everything else goes on.
+    let Some(obstacle) = hindrance else { return decide(&observed) };
+    if observed.entry.metadata.deletion_timestamp.is_some() {
+        return deletion::obstructed(&observed, obstacle);
+    }
+    let mut draft = Draft::of(&observed);
     match obstacle {
         Obstacle::Busy(writer) => draft.phase(
             Phase::Queued,
@@ -289,19 +380,24 @@ pub fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
         Obstacle::Busy(_) => Duration::from_secs(3),
         Obstacle::Denied(_) => Duration::from_secs(30),
     };
-    finish(observed, draft, Vec::new(), Some(again))
+    finish(&observed, draft, Vec::new(), Some(again))
 }
 
 /// A plan of a drafted status: what changed for people becomes a notice.
-pub(super) fn finish(observed: &Observed, draft: Draft, actions: Vec<super::Action>, again: Option<Duration>) -> Plan {
+pub(super) fn finish(observed: &Observed, mut draft: Draft, actions: Vec<Action>, again: Option<Duration>) -> Plan {
+    draft.grown(observed);
     let mut status = draft.into_status();
     let told_later = usage::tell(observed, &mut status);
     let again = [again, told_later].into_iter().flatten().min();
-    let told = |status: &ModelCacheEntryStatus| {
-        (status.phase, record::reason_of(&status.conditions, condition::READY).map(str::to_owned))
+    let told = |type_: &str| {
+        let of = |status: &ModelCacheEntryStatus| {
+            let phase = status.phase.filter(|_| type_ == condition::READY);
+            (phase, record::reason_of(&status.conditions, type_).map(str::to_owned))
+        };
+        let changed = observed.entry.status.as_ref().map(of).unwrap_or_default() != of(&status);
+        record::notice(&status.conditions, type_).filter(|_| changed)
     };
-    let changed = observed.entry.status.as_ref().map(told).unwrap_or_default() != told(&status);
-    let notices = record::notice(&status.conditions, condition::READY).filter(|_| changed).into_iter().collect();
+    let notices = [condition::READY, condition::STORAGE_GROWN].into_iter().filter_map(told).collect();
     Plan { actions, status, notices, again }
 }
 

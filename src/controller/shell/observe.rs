@@ -48,6 +48,7 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         scene,
         peers: peers(entry, context.entries.state().iter().map(AsRef::as_ref)),
         readers: Vec::new(),
+        not_grown: None,
         namespace_terminating: false,
         now,
         nonce: nonce(),

@@ -97,8 +97,8 @@ impl Round for ModelCacheEntry {
     fn decide(observed: &Observed) -> Plan {
         plan::decide(observed)
     }
-    fn obstructed(observed: &Observed, first: &Met<'_>, _: &[Met<'_>]) -> Plan {
-        plan::obstructed(observed, &first.obstacle)
+    fn obstructed(observed: &Observed, _: &Met<'_>, all: &[Met<'_>]) -> Plan {
+        plan::obstructed(observed, all)
     }
 }
 
@@ -146,7 +146,7 @@ async fn carry_out<K: Subject>(
     for action in &plan.actions {
         let Some(obstacle) = write::act(context, object, action).await.map_err(RoundError::Apply)? else { continue };
         met.push(Met { action, obstacle });
-        if !matches!(action, plan::Action::CreateEntry(_)) {
+        if !action.may_be_refused() {
             break;
         }
     }

@@ -14,6 +14,7 @@ use crate::ident::Reason;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{NamespaceResourceScope, Status};
 use kube::runtime::events::{Event, EventType};
@@ -25,6 +26,9 @@ use std::fmt::Debug;
 
 /// The longest note that the API server takes in an event, in bytes.
 const NOTE_MAX_BYTES: usize = 1000;
+
+/// How the API server says that a claim's class does not let it grow.
+const NO_EXPANSION: &str = "provisioned pvc can be resized";
 
 /// An object that the operator works for.
 pub(super) trait Subject:
@@ -91,6 +95,7 @@ pub(super) async fn act<K: Subject>(
         Action::SetClaimOwned { name, uid, owned } => {
             set_claim_owned(context, object, name, uid, *owned).await.map(|()| None)
         }
+        Action::GrowClaim { name, uid, to } => grow_claim(context, &namespace, name, uid, to).await,
         Action::DeleteJob { name, uid } => {
             let api = Api::<Job>::namespaced(context.client.clone(), &namespace);
             let precondition = Preconditions { uid: Some(uid.clone()), resource_version: None };
@@ -181,6 +186,7 @@ fn is_refusal(status: &Status) -> bool {
                 || status.message.contains("is forbidden: maximum")
                 || status.message.contains("is forbidden: minimum")
                 || status.message.contains("PriorityClass")
+                || status.message.contains(NO_EXPANSION)
         }
         _ => false,
     }
@@ -188,7 +194,7 @@ fn is_refusal(status: &Status) -> bool {
 
 fn refusal(kind: &str, name: &str, status: &Status) -> Why {
     let reason = match (status.reason.as_str(), kind) {
-        _ if is_denial(status) => Reason::PolicyDenied,
+        _ if is_denial(status) || status.message.contains(NO_EXPANSION) => Reason::PolicyDenied,
         ("Forbidden", _) => Reason::QuotaExceeded,
         (_, "PersistentVolumeClaim") => Reason::PVCPending,
         // All that differs between an import's entries is the archive's name.
@@ -238,6 +244,30 @@ async fn set_claim_owned<K: Subject>(
     let owners: Vec<_> = object.controller_owner_ref(&()).into_iter().filter(|_| owned).collect();
     let patch = json!({ "metadata": { "uid": uid, "ownerReferences": owners } });
     gone_is_fine(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ()))
+}
+
+/// The API server keeps a claim from shrinking, and from growing where its class does not allow it.
+async fn grow_claim(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    to: &Quantity,
+) -> Result<Option<Obstacle>, kube::Error> {
+    let api = Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), namespace);
+    let patch = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": { "name": name, "uid": uid },
+        "spec": { "resources": { "requests": { "storage": to } } },
+    });
+    let how = PatchParams::apply(FIELD_MANAGER).force();
+    match api.patch(name, &how, &Patch::Apply(patch)).await {
+        Err(kube::Error::Api(status)) if is_refusal(&status) => {
+            Ok(Some(Obstacle::Denied(refusal("PersistentVolumeClaim", name, &status))))
+        }
+        other => gone_is_fine(other.map(|_| ())).map(|()| None),
+    }
 }
 
 /// Writes the status, when it differs from the one that was observed; true when it was written.

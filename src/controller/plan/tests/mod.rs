@@ -6,6 +6,7 @@ mod export;
 mod import;
 mod lifecycle;
 mod placement;
+mod sizing;
 mod trouble;
 mod usage;
 
@@ -29,6 +30,7 @@ fn kinds_of(actions: &[Action]) -> Vec<&'static str> {
         Action::RemoveFinalizer => "RemoveFinalizer",
         Action::CreateClaim(_) => "CreateClaim",
         Action::SetClaimOwned { .. } => "SetClaimOwned",
+        Action::GrowClaim { .. } => "GrowClaim",
         Action::CreateConfigMap(_) => "CreateConfigMap",
         Action::CreateEntry(_) => "CreateEntry",
         Action::CreateJob(_) => "CreateJob",

@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::{Phase, annotation};
 use crate::controller::fixture::{claim, own_claim, shared_claim, worker};
-use crate::controller::plan::{Obstacle, Warning, Why, obstructed};
+use crate::controller::plan::{Met, Obstacle, Warning, Why, obstructed};
 use crate::ident::Reason;
 use serde_json::json;
 
@@ -99,9 +99,11 @@ fn a_pod_that_a_quota_forbids() {
 
 #[test]
 fn an_obstacle_to_creation_is_waited_for() {
-    let plan = obstructed(&own_claim(), &Obstacle::Denied(Why::new(Reason::QuotaExceeded, "exceeded quota")));
+    let plan = decide(&own_claim());
+    let meets = |obstacle| obstructed(&own_claim(), &[Met { action: &plan.actions[0], obstacle }]);
+    let plan = meets(Obstacle::Denied(Why::new(Reason::QuotaExceeded, "exceeded quota")));
     assert_eq!((plan.status.phase, ready_reason(&plan)), (Some(Phase::Pending), "QuotaExceeded"));
-    let plan = obstructed(&own_claim(), &Obstacle::Busy("Job other".into()));
+    let plan = meets(Obstacle::Busy("Job other".into()));
     assert_eq!(plan.status.phase, Some(Phase::Queued));
     assert!(plan.again.is_some());
 }
