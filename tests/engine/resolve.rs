@@ -19,7 +19,7 @@ async fn the_hub_tells_commit_files_and_bytes_without_a_volume() {
     assert_eq!(resolved.commit.unwrap().to_string(), fakehub::COMMIT);
     assert_eq!((resolved.files, resolved.bytes), (Some(chosen().len() as u64), bytes as u64));
     assert!(rig.hub().requests_for("/resolve/").is_empty(), "no file is asked for");
-    assert_eq!(finished.metadata, None);
+    assert_eq!(finished.metadata(), None);
 }
 
 #[tokio::test]

@@ -71,7 +71,8 @@ impl Attempt<'_> {
                 Some(expected) => short_digest(&[expected.repo.as_str()]),
                 None => label::ANY_REPO.to_owned(),
             },
-            Work::Export(_) | Work::List(_) | Work::Resolve(_) => return BTreeMap::new(),
+            Work::Adopt(adopt) => short_digest(&[adopt.model.repo.as_str()]),
+            Work::Export(_) | Work::List(_) | Work::Inventory | Work::Resolve(_) => return BTreeMap::new(),
         };
         let sub_path = self.task.sub_path.as_ref().map_or("", |path| path.as_str());
         BTreeMap::from([
