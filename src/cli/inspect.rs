@@ -6,6 +6,7 @@ use super::progress;
 use crate::engine::import::{self, Inspection};
 use crate::engine::progress::Progress;
 use crate::format::archive::Container;
+use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::{Failed, Say};
 use crate::ident::Reason;
 use serde_json::json;
@@ -77,7 +78,7 @@ fn json_of(found: Inspection) -> String {
         .map(|(path, size, sha256)| json!({"path": path, "sizeBytes": size, "sha256": sha256}))
         .collect();
     let contents = json!({"format": name(found.container), "files": files, "leftOut": found.left_out});
-    let metadata = found.finished.metadata().map(|metadata| metadata.to_value());
+    let metadata = found.finished.metadata().map(ModelMetadata::to_value);
     let mut said = json!(Say::Done(found.finished.done));
     if let Some(fields) = said.as_object_mut() {
         fields.insert("contents".to_owned(), contents);

@@ -3,6 +3,7 @@
 use super::progress;
 use crate::engine::progress::Progress;
 use crate::engine::{self, EngineError, Finished, Settings};
+use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::{Archive, Done, Failed, MESSAGE_MAX_BYTES, Manifest, Say, shorten};
 use crate::format::task::{ArchivePlace, Task, Work};
 use crate::ident::{ModelRef, Reason};
@@ -61,7 +62,7 @@ pub(super) fn conclude(
             match output {
                 Output::Text => say(&text(&finished)),
                 Output::Json => {
-                    let metadata = finished.metadata().map(|metadata| metadata.to_value());
+                    let metadata = finished.metadata().map(ModelMetadata::to_value);
                     say(&json(&Say::Done(finished.done), metadata));
                 }
             }

@@ -119,7 +119,7 @@ mod tests {
             files: u64::MAX,
             bytes: number,
             shared_bytes: u64::MAX,
-            trouble: (number % 2 == 0).then(|| "x".repeat(5000)),
+            trouble: number.is_multiple_of(2).then(|| "x".repeat(5000)),
         };
         let left = |number: u64| Leftover { path: "\"".repeat(9000), files: number, bytes: number };
         let inventory = Inventory {

@@ -3,20 +3,21 @@
 use super::Owner;
 use super::claim::{CA_KEY, ca_config_map_name};
 use super::job::{Attempt, Mount, VOLUME_PATH};
-use crate::api::annotation;
 use crate::api::connection::{CaBundleKind, ProxySpec};
+use crate::api::{ModelCacheEntry, annotation};
 use crate::controller::config::Config;
 use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
+use crate::controller::plan::inventory::ObservedInventory;
 use crate::controller::plan::{
     ArchiveSpot, CaSource, HubView, Observed, Origin, Wanted, known_model, merge, origin, wanted_claim,
 };
 use crate::format::layout::Source;
 use crate::format::task::{
-    ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile, ProxyChoice,
-    Task, Work,
+    Adopt, ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile,
+    ProxyChoice, Task, Work,
 };
-use crate::ident::{ByteRate, ModelRef, Sha256};
+use crate::ident::{ByteRate, ModelRef, RelPath, Sha256};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, KeyToPath, SecretVolumeSource, Volume};
 
@@ -31,7 +32,9 @@ const ARCHIVE_AUTH_DIR: &str = "/archive-auth";
 /// The Job of the next attempt to fill the volume.
 pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
     let owner = Owner::of(observed);
-    let mut mounts = vec![Mount::claim("volume", &wanted.claim_name, VOLUME_PATH, false)];
+    // Who only reads must not re-own the volume.
+    let only_reads = matches!(wanted.origin, Origin::Volume { .. });
+    let mut mounts = vec![Mount::claim("volume", &wanted.claim_name, VOLUME_PATH, only_reads)];
     let work = match &wanted.origin {
         Origin::Hub { model, files } => {
             mounts.extend(token_mount(&wanted.hub));
@@ -60,6 +63,7 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
             mounts.extend(spot.mounts(&owner));
             Work::Import(import(spot.place(), *sha256, expected.as_ref()))
         }
+        Origin::Volume { model, manifest } => Work::Adopt(Adopt { model: model.clone(), manifest: *manifest }),
     };
     let task =
         Task { nonce: observed.nonce.clone(), volume: VOLUME_PATH.into(), sub_path: wanted.sub_path.clone(), work };
@@ -83,9 +87,9 @@ fn import(archive: ArchivePlace, sha256: Option<Sha256>, expected: Option<&Model
 }
 
 /// What a volume calls the source of an entry's archive.
-fn archive_source(observed: &Observed) -> Option<Sha256> {
-    let Ok(Origin::Archive { place, sha256, expected }) = origin(&observed.entry.spec) else { return None };
-    let archive = archive_place(&place, &wanted_claim(&observed.entry)?, None);
+pub fn archive_source(entry: &ModelCacheEntry) -> Option<Sha256> {
+    let Ok(Origin::Archive { place, sha256, expected }) = origin(&entry.spec) else { return None };
+    let archive = archive_place(&place, &wanted_claim(entry)?, None);
     Source::of_import(&import(archive, sha256, expected.as_ref())).map(|source| source.digest())
 }
 
@@ -102,7 +106,7 @@ pub fn delete_job(observed: &Observed) -> Option<Job> {
             model: known_model(&observed.entry),
             // Whoever failed did not make what is there.
             unfinished_only: observed.entry.status.as_ref().is_none_or(|status| status.manifest.is_none()),
-            source: archive_source(observed),
+            source: archive_source(&observed.entry),
         }),
     };
     let settings = merge(spec.job.clone().unwrap_or_default(), &observed.config.job);
@@ -158,6 +162,20 @@ pub fn list_job(observed: &ObservedImport, folder: &Folder) -> Job {
         writes_to: None,
         settings: &observed.job_settings(),
         mounts: vec![Mount::claim("archive", &folder.claim, ARCHIVE_PATH, true)],
+    };
+    attempt.job()
+}
+
+/// The Job that tells what is on a volume.
+pub fn inventory_job(observed: &ObservedInventory, sub_path: Option<RelPath>) -> Job {
+    let task = Task { nonce: observed.nonce.clone(), volume: VOLUME_PATH.into(), sub_path, work: Work::Inventory };
+    let attempt = Attempt {
+        owner: &Owner::of_inventory(observed),
+        config: &observed.config,
+        task: &task,
+        writes_to: None,
+        settings: &observed.job_settings(),
+        mounts: vec![Mount::claim("volume", &observed.inventory.spec.claim_name, VOLUME_PATH, true)],
     };
     attempt.job()
 }

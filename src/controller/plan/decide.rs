@@ -72,7 +72,7 @@ fn is_kept(observed: &Observed) -> bool {
 }
 
 fn is_transfer(attempt: &Attempt<'_>) -> bool {
-    attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Download(_) | Work::Import(_)))
+    attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Download(_) | Work::Import(_) | Work::Adopt(_)))
 }
 
 /// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
@@ -181,9 +181,10 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
         }
         Standing::Running(progress) => {
             let progress = progress.unwrap_or_default();
-            if matches!(wanted.origin, Origin::Archive { .. }) {
+            if !matches!(wanted.origin, Origin::Hub { .. }) {
                 draft.progress(&progress);
-                let message = format!("Job {name} imports {}; see status.progress", wanted.source_shown());
+                let verb = if matches!(wanted.origin, Origin::Volume { .. }) { "reads" } else { "imports" };
+                let message = format!("Job {name} {verb} {}; see status.progress", wanted.source_shown());
                 draft.at_work(Phase::Importing, "Importing", &message);
             } else if progress.bytes_total == 0 {
                 draft.at_work(Phase::Resolving, "Resolving", &format!("Job {name} asks the Hub for the list of files"));
