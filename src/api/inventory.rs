@@ -59,7 +59,7 @@ pub struct ModelCacheInventorySpec {
     /// How often it is looked again, such as `6h`; at least `1m`. Absent: once, and with each new value of the annotation
     /// `modelcache.dev/retry`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
+    #[schemars(length(min = 2, max = 32), regex(pattern = "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"))]
     pub interval: Option<String>,
     /// Settings of the worker's Job.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,6 +18,7 @@ mod archives;
 mod fakehub;
 mod happy;
 mod harness;
+mod inventory;
 mod lifecycle;
 mod refusals;
 mod storage;
