@@ -13,4 +13,6 @@ pub mod format;
 pub mod hub;
 pub mod ident;
 #[cfg(feature = "operator")]
+pub mod kubectl;
+#[cfg(feature = "operator")]
 pub mod serve;

@@ -1,14 +1,13 @@
 //! The binary `modelcache`, also installed as `kubectl-modelcache`.
 
-use clap::Parser;
-use modelcache::cli::{self, Cli};
+use modelcache::cli::{self, Called};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Before anything makes a TLS client: one provider of cryptography for the whole process.
     modelcache::hub::install_crypto();
-    match Cli::try_parse() {
-        Ok(cli) => ExitCode::from(cli::run(cli)),
+    match Called::parse(std::env::args_os()) {
+        Ok(called) => ExitCode::from(cli::run(called)),
         Err(error) => {
             // Help goes to stdout with 0, a mistake to stderr with 2. A closed pipe is nobody's mistake.
             let _ = error.print();

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
 use kube::CustomResourceExt;
-use modelcache::api::{ModelCacheEntry, ModelCacheImport, condition};
+use modelcache::api::{ModelCacheEntry, ModelCacheImport, ModelCacheInventory, condition};
 use modelcache::ident::Reason;
 use std::path::Path;
 
@@ -42,9 +42,11 @@ fn missing<'a>(names: impl IntoIterator<Item = &'a str>, text: &str) -> Vec<Stri
 #[test]
 fn every_phase_reason_and_condition_has_a_section_in_troubleshooting() {
     let text = read("docs/TROUBLESHOOTING.md");
+    let of_inventories = phases::<ModelCacheInventory>();
     let (mut phases, of_imports) = (phases::<ModelCacheEntry>(), phases::<ModelCacheImport>());
     assert!(phases.len() >= 12 && of_imports.len() >= 6, "{phases:?} {of_imports:?}");
     phases.extend(of_imports);
+    phases.extend(of_inventories);
     let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
     let conditions = [
         condition::READY,
@@ -96,6 +98,10 @@ fn the_examples_are_of_this_api() {
                     serde_json::from_value::<ModelCacheImport>(object.clone())
                         .unwrap_or_else(|e| panic!("{name}: {e}"));
                 }
+                "ModelCacheInventory" => {
+                    serde_json::from_value::<ModelCacheInventory>(object.clone())
+                        .unwrap_or_else(|e| panic!("{name}: {e}"));
+                }
                 "HubConnection" => {
                     serde_json::from_value::<modelcache::api::HubConnection>(object.clone())
                         .unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -109,7 +115,9 @@ fn the_examples_are_of_this_api() {
             kinds.push(kind);
         }
     }
-    for kind in ["ModelCacheEntry", "ModelCacheImport", "HubConnection", "ModelCacheExport", "Pod"] {
+    for kind in
+        ["ModelCacheEntry", "ModelCacheImport", "HubConnection", "ModelCacheExport", "ModelCacheInventory", "Pod"]
+    {
         assert!(kinds.iter().any(|other| other == kind), "no example of a {kind}");
     }
 }

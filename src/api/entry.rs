@@ -48,8 +48,8 @@ use serde::{Deserialize, Serialize};
         .message("spec.repo must not hold `--` or `..` or end with `.git`"),
     validation = Rule::new("!has(self.revision) || !(self.revision.contains('..') || self.revision.contains('//') || self.revision.contains('/.') || self.revision.contains('./') || self.revision.endsWith('/') || self.revision.endsWith('.') || self.revision.lowerAscii().endsWith('.lock') || self.revision.lowerAscii().contains('.lock/'))")
         .message("spec.revision is not a name that git allows"),
-    validation = Rule::new("!has(self.source) || [has(self.source.hub), has(self.source.archive), has(self.source.upload)].filter(x, x).size() == 1")
-        .message("spec.source must have exactly one of hub, archive and upload"),
+    validation = Rule::new("!has(self.source) || [has(self.source.hub), has(self.source.archive), has(self.source.upload), has(self.source.volume)].filter(x, x).size() == 1")
+        .message("spec.source must have exactly one of hub, archive, upload and volume"),
     validation = Rule::new("!has(self.storage) || has(self.storage.claimName) != has(self.storage.volumeClaimTemplate)")
         .message("spec.storage must have exactly one of claimName and volumeClaimTemplate"),
     validation = Rule::new("!has(self.storage) || !has(self.storage.volumeClaimTemplate) || !has(self.storage.volumeClaimTemplate.spec.resources) || !has(self.storage.volumeClaimTemplate.spec.resources.requests) || !('storage' in self.storage.volumeClaimTemplate.spec.resources.requests) || (isQuantity(self.storage.volumeClaimTemplate.spec.resources.requests['storage']) && quantity(self.storage.volumeClaimTemplate.spec.resources.requests['storage']).isGreaterThan(quantity('0')))")
@@ -69,6 +69,10 @@ use serde::{Deserialize, Serialize};
         .message("spec.source.archive.authSecretRef is for a url"),
     validation = Rule::new("!has(self.source) || !has(self.source.archive) || !has(self.files)")
         .message("spec.files is for a Hub: the files of an archive are taken whole"),
+    validation = Rule::new("!has(self.source) || !has(self.source.volume) || !has(self.files)")
+        .message("spec.files is for a Hub: what is on a volume is taken whole"),
+    validation = Rule::new("!has(self.source) || !has(self.source.volume) || !has(self.storage) || has(self.storage.claimName)")
+        .message("spec.source.volume needs spec.storage.claimName: the model is in an existing claim"),
     validation = unsupported!("!has(self.source) || !has(self.source.upload)", "spec.source.upload"),
     validation = unsupported!("has(self.storage)", "leaving out spec.storage (a default storage)"),
     validation = unsupported!("!has(self.update) || !has(self.update.policy) || self.update.policy == 'Pinned'", "spec.update.policy other than Pinned"),
@@ -124,6 +128,19 @@ pub struct Source {
     /// Bytes that come through `kubectl modelcache import`. (Not supported yet.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upload: Option<UploadSource>,
+    /// The volume, on which the model is already: all of it is read and compared with its `SHA256SUMS`, and nothing is fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeSource>,
+}
+
+/// A model that is on the entry's volume already.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeSource {
+    /// SHA-256 of its `SHA256SUMS`. Another one is `Conflict`. Absent: whatever was published there last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = SHA256_PATTERN))]
+    pub manifest_sha256: Option<String>,
 }
 
 /// A Hub.

@@ -27,6 +27,12 @@ pub mod export;
     reason = "the derive repeats the struct inside a function, and a resource has many columns"
 )]
 pub mod import;
+#[expect(
+    unreachable_pub,
+    clippy::duplicated_attributes,
+    reason = "the derive repeats the struct inside a function, and a resource has many columns"
+)]
+pub mod inventory;
 pub mod job;
 mod rules;
 pub mod status;
@@ -36,6 +42,7 @@ pub use connection::{HubConnection, HubConnectionSpec};
 pub use entry::{ModelCacheEntry, ModelCacheEntrySpec};
 pub use export::{ModelCacheExport, ModelCacheExportSpec, ModelCacheExportStatus};
 pub use import::{ModelCacheImport, ModelCacheImportSpec, ModelCacheImportStatus};
+pub use inventory::{ModelCacheInventory, ModelCacheInventorySpec, ModelCacheInventoryStatus};
 pub use status::{ModelCacheEntryStatus, Phase};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -68,6 +75,10 @@ pub mod label {
     pub const IMPORT_UID: &str = "modelcache.dev/import-uid";
     /// On the Job of an export: the uid of the entry that it reads.
     pub const READS: &str = "modelcache.dev/reads";
+    /// The name of the inventory, for people; it is cut to 63 characters.
+    pub const INVENTORY: &str = "modelcache.dev/inventory";
+    /// The uid of the inventory, for the operator.
+    pub const INVENTORY_UID: &str = "modelcache.dev/inventory-uid";
     /// A digest of the repo that a Job writes to, or [`ANY_REPO`]: at most one unfinished Job writes to a repo of a volume.
     pub const WRITER: &str = "modelcache.dev/writer";
     /// The value of [`WRITER`] where only the archive knows the repo.
@@ -110,7 +121,8 @@ pub mod condition {
     pub const IN_USE: &str = "InUse";
     /// The revision moved on the Hub. (Set by a later release.)
     pub const DRIFTED: &str = "Drifted";
-    /// The archive of an export is whole, under its final name; every archive of an import is in.
+    /// The archive of an export is whole, under its final name; every archive of an import is in; an inventory says what is
+    /// on its volume.
     pub const COMPLETE: &str = "Complete";
     /// Something keeps the deletion from ending.
     pub const DELETION_BLOCKED: &str = "DeletionBlocked";
@@ -118,5 +130,11 @@ pub mod condition {
 
 /// The CRDs, in the order they are installed.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![HubConnection::crd(), ModelCacheEntry::crd(), ModelCacheExport::crd(), ModelCacheImport::crd()]
+    vec![
+        HubConnection::crd(),
+        ModelCacheEntry::crd(),
+        ModelCacheExport::crd(),
+        ModelCacheImport::crd(),
+        ModelCacheInventory::crd(),
+    ]
 }

@@ -6,6 +6,7 @@ use super::progress;
 use crate::engine::import::{self, Inspection};
 use crate::engine::progress::Progress;
 use crate::format::archive::Container;
+use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::{Failed, Say};
 use crate::ident::Reason;
 use serde_json::json;
@@ -50,7 +51,7 @@ fn print_text(found: &Inspection) {
     }
     let done = &found.finished.done;
     let (files, bytes) = done.manifest.map_or((0, 0), |manifest| (manifest.files, manifest.bytes));
-    let model = found.finished.metadata.as_ref().map(|metadata| metadata.key.model().to_string()).unwrap_or_default();
+    let model = found.finished.metadata().map(|metadata| metadata.key.model().to_string()).unwrap_or_default();
     let commit = done.commit.map(|commit| commit.to_string()).unwrap_or_default();
     let (kind, bytes) = (name(found.container), progress::bytes(bytes));
     local::print(&format!("{kind}, {files} files, {bytes}, {model} at commit {commit}"));
@@ -77,10 +78,11 @@ fn json_of(found: Inspection) -> String {
         .map(|(path, size, sha256)| json!({"path": path, "sizeBytes": size, "sha256": sha256}))
         .collect();
     let contents = json!({"format": name(found.container), "files": files, "leftOut": found.left_out});
+    let metadata = found.finished.metadata().map(ModelMetadata::to_value);
     let mut said = json!(Say::Done(found.finished.done));
     if let Some(fields) = said.as_object_mut() {
         fields.insert("contents".to_owned(), contents);
-        fields.insert("metadata".to_owned(), json!(found.finished.metadata.map(|metadata| metadata.to_value())));
+        fields.insert("metadata".to_owned(), json!(metadata));
     }
     said.to_string()
 }

@@ -3,6 +3,7 @@
 use super::progress;
 use crate::engine::progress::Progress;
 use crate::engine::{self, EngineError, Finished, Settings};
+use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::{Archive, Done, Failed, MESSAGE_MAX_BYTES, Manifest, Say, shorten};
 use crate::format::task::{ArchivePlace, Task, Work};
 use crate::ident::{ModelRef, Reason};
@@ -36,7 +37,13 @@ pub(super) async fn run(task: &Task, settings: &Settings, output: Output) -> u8 
     let ended = watched(&counters, engine::run(task, settings, &counters), || interrupted(&task.work)).await;
     let place = match &task.work {
         Work::Export(export) => Some(&export.archive),
-        Work::Download(_) | Work::Import(_) | Work::List(_) | Work::Delete(_) | Work::Resolve(_) => None,
+        Work::Download(_)
+        | Work::Import(_)
+        | Work::List(_)
+        | Work::Inventory
+        | Work::Adopt(_)
+        | Work::Delete(_)
+        | Work::Resolve(_) => None,
     };
     conclude(ended, place, output, |finished| text(task, finished))
 }
@@ -54,7 +61,10 @@ pub(super) fn conclude(
         Ok(finished) => {
             match output {
                 Output::Text => say(&text(&finished)),
-                Output::Json => say(&json(&Say::Done(finished.done), finished.metadata.map(|m| m.to_value()))),
+                Output::Json => {
+                    let metadata = finished.metadata().map(ModelMetadata::to_value);
+                    say(&json(&Say::Done(finished.done), metadata));
+                }
             }
             0
         }
@@ -115,7 +125,10 @@ pub(super) fn interrupted(work: &Work) -> Failed {
         Work::Export(_) => "stopped by a signal: the archive is not whole, and has not got its name; run it again",
         Work::Import(_) => "stopped by a signal: nothing was published, and the next run begins again",
         Work::Resolve(_) => "stopped by a signal: nothing was fetched, and the next run asks again",
-        Work::Download(_) | Work::List(_) | Work::Delete(_) => {
+        Work::List(_) | Work::Inventory | Work::Adopt(_) => {
+            "stopped by a signal before everything was read: run it again"
+        }
+        Work::Download(_) | Work::Delete(_) => {
             "stopped by a signal: what was verified is kept, and the next run goes on from there"
         }
     };

@@ -12,6 +12,8 @@ mod download;
 mod export;
 mod import;
 mod inspect;
+#[cfg(feature = "operator")]
+mod kubectl;
 mod lines;
 mod list;
 mod local;
@@ -24,6 +26,11 @@ mod verify;
 mod worker;
 
 use clap::{Parser, Subcommand};
+#[cfg(feature = "operator")]
+use std::ffi::OsStr;
+use std::ffi::OsString;
+#[cfg(feature = "operator")]
+use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -77,14 +84,50 @@ enum Command {
     Crds(crds::CrdsArgs),
 }
 
+/// What was typed, by the name under which the program was called: `kubectl modelcache` calls `kubectl-modelcache`.
+#[derive(Debug)]
+pub enum Called {
+    /// `modelcache`
+    Modelcache(Cli),
+    /// `kubectl modelcache`
+    #[cfg(feature = "operator")]
+    Kubectl(kubectl::Kubectl),
+}
+
+impl Called {
+    /// Reads the words of the command line.
+    pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let words: Vec<_> = words.collect();
+        #[cfg(feature = "operator")]
+        if words.first().is_some_and(|name| Path::new(name).file_stem() == Some(OsStr::new("kubectl-modelcache"))) {
+            return kubectl::Kubectl::try_parse_from(words).map(Self::Kubectl);
+        }
+        Cli::try_parse_from(words).map(Self::Modelcache)
+    }
+}
+
 /// Runs a command to its exit code.
-pub fn run(cli: Cli) -> u8 {
+pub fn run(called: Called) -> u8 {
+    match called {
+        Called::Modelcache(cli) => run_modelcache(cli),
+        #[cfg(feature = "operator")]
+        Called::Kubectl(kubectl) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map_or_else(not_started, |runtime| runtime.block_on(kubectl::run(kubectl)))
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "what failed is handed over")]
+fn not_started(error: std::io::Error) -> u8 {
+    local::complain(&format!("failed to start: {error}"));
+    1
+}
+
+fn run_modelcache(cli: Cli) -> u8 {
     let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
-        Err(error) => {
-            local::complain(&format!("failed to start: {error}"));
-            return 1;
-        }
+        Err(error) => return not_started(error),
     };
     let code = match cli.command {
         Command::Download(args) => runtime.block_on(download::run(args)),
@@ -179,5 +222,17 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+        #[cfg(feature = "operator")]
+        kubectl::Kubectl::command().debug_assert();
+    }
+
+    #[cfg(feature = "operator")]
+    #[test]
+    fn the_name_of_the_program_says_which_commands_it_has() {
+        let called = |words: &[&str]| Called::parse(words.iter().map(OsString::from));
+        let adopt = ["adopt", "--claim", "models", "org/name@v1"];
+        assert!(matches!(called(&[&["/opt/kubectl-modelcache"], &adopt[..]].concat()), Ok(Called::Kubectl(_))));
+        assert!(called(&[&["modelcache"], &adopt[..]].concat()).is_err());
+        assert!(called(&["kubectl-modelcache", "usage", "--sub-path", "a"]).is_err(), "a folder of which claim?");
     }
 }

@@ -2,7 +2,8 @@
 
 use super::local::{self, Output};
 use super::progress::bytes;
-use crate::engine::inventory::{self, Leftover, Room, Usage};
+use crate::engine::inventory;
+use crate::format::inventory::{Inventory, Kept, Leftover, Totals};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> u8 {
     let Args { volume, output } = args;
     local::log_to_stderr();
-    match inventory::usage(&volume).await {
+    match inventory::survey(&volume).await {
         Ok(usage) => {
             match output {
                 Output::Text => print_text(&usage),
@@ -32,37 +33,40 @@ pub(super) async fn run(args: Args) -> u8 {
     }
 }
 
-fn print_text(usage: &Usage) {
-    let Usage { entries, bytes: all, shared_bytes, stagings, orphans, free_bytes } = usage;
+fn print_text(found: &Inventory) {
+    let Inventory { entries, orphans, stagings, totals } = found;
     let mut rows = vec![["MODEL", "SIZE", "FREED BY DELETE"].map(str::to_owned)];
-    rows.extend(entries.iter().map(|Room { entry: _, model, bytes: size, shared_bytes }| match size {
-        Some(size) => [model.to_string(), bytes(*size), bytes(size - shared_bytes)],
-        None => [model.to_string(), "damaged".into(), "-".into()],
+    rows.extend(entries.iter().map(|kept| match kept.commit {
+        Some(_) => [kept.key.model().to_string(), bytes(kept.bytes), bytes(kept.bytes - kept.shared_bytes)],
+        None => [kept.key.model().to_string(), "damaged".into(), "-".into()],
     }));
     local::print_table(&rows);
-    local::print(&format!("{} in all, {} of it shared by several entries", bytes(*all), bytes(*shared_bytes)));
+    let (all, shared) = (bytes(totals.bytes), bytes(totals.shared_bytes));
+    local::print(&format!("{all} in all, {shared} of it shared by several entries"));
     for Leftover { path, files: _, bytes: size } in stagings {
         local::print(&format!(
-            "{}: {} of partial work, which the next run of its model goes on with",
-            path.display(),
+            "{path}: {} of partial work, which the next run of its model goes on with",
             bytes(*size)
         ));
     }
     for Leftover { path, files, bytes: size } in orphans {
-        local::print(&format!("{}: {} in {files} files that no entry lists", path.display(), bytes(*size)));
+        local::print(&format!("{path}: {} in {files} files that no entry lists", bytes(*size)));
     }
-    if let Some(free) = free_bytes {
-        local::print(&format!("{} free", bytes(*free)));
+    if let Some(room) = totals.room {
+        local::print(&format!("{} free", bytes(room.free_bytes)));
     }
 }
 
-fn usage_json(usage: &Usage) -> Value {
-    let Usage { entries, bytes, shared_bytes, stagings, orphans, free_bytes } = usage;
-    let room = |Room { entry, model, bytes, shared_bytes }: &Room| json!({"entry": entry, "key": model.key(), "bytes": bytes, "sharedBytes": shared_bytes});
-    let leftover = |Leftover { path, files, bytes }: &Leftover| json!({"path": path, "files": files, "bytes": bytes});
+fn usage_json(found: &Inventory) -> Value {
+    let Inventory { entries, orphans, stagings, totals } = found;
+    let kept = |kept: &Kept| {
+        let bytes = kept.commit.map(|_| kept.bytes);
+        json!({"entry": kept.key.model().entry_name(), "key": kept.key, "bytes": bytes, "sharedBytes": kept.shared_bytes})
+    };
+    let Totals { bytes, shared_bytes, room, .. } = totals;
     json!({
-        "entries": entries.iter().map(room).collect::<Value>(), "bytes": bytes, "sharedBytes": shared_bytes,
-        "staging": stagings.iter().map(leftover).collect::<Value>(),
-        "orphans": orphans.iter().map(leftover).collect::<Value>(), "freeBytes": free_bytes,
+        "entries": entries.iter().map(kept).collect::<Value>(), "bytes": bytes, "sharedBytes": shared_bytes,
+        "staging": stagings, "orphans": orphans, "freeBytes": room.map(|room| room.free_bytes),
+        "capacityBytes": room.map(|room| room.capacity_bytes),
     })
 }

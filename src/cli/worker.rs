@@ -96,8 +96,8 @@ async fn work(task: Task, lines: &Arc<Lines>) -> Result<(Done, Option<String>), 
     let _ = teller.await;
     let finished = ended?;
     lines.say(Say::Progress(counters.report(0)));
-    let listing = finished.listing.map(|listing| serde_json::json!(listing).to_string());
-    Ok((finished.done, finished.metadata.map(|metadata| metadata.to_json()).or(listing)))
+    let text = finished.told.to_json();
+    Ok((finished.done, text))
 }
 
 fn end(lines: &Lines, termination_log: &Path, before: Vec<Line>, last: Say) {

@@ -2,7 +2,6 @@
 
 use super::entry;
 use super::owners::{self, Keep};
-use super::plan::staging_prefix;
 use super::progress::Progress;
 use super::volume::{Volume, remove_stagings};
 use super::{EngineError, Finished, blocking};
@@ -13,7 +12,7 @@ use crate::ident::{ModelRef, Sha256};
 use std::sync::Arc;
 
 /// The longest record of a source that is read, in bytes.
-const RECORD_MAX_BYTES: u64 = 16 * 1024;
+pub(super) const RECORD_MAX_BYTES: u64 = 16 * 1024;
 
 /// The end of a download that was done before. One that is known to be out of date was not.
 pub(super) async fn find(
@@ -95,7 +94,7 @@ pub(super) fn finished(
     let bytes = entry::complete_bytes(volume, model, &entry).map_err(EngineError::Volume)?;
     let Some(bytes) = bytes else { return Ok(None) };
     // What a run left that was killed right after its publication. On a read-only volume it may stay.
-    let _ = remove_stagings(volume, &staging_prefix(model), None);
+    let _ = remove_stagings(volume, &layout::staging_prefix(model), None);
     if let Err(error) = owners::settle(volume, model, keep) {
         tracing::warn!("what {model} had before stays on the volume for now: {error}");
     }
@@ -105,5 +104,5 @@ pub(super) fn finished(
         manifest: Some(entry.sums.manifest(bytes)),
         ..Done::default()
     };
-    Ok(Some(Finished { done, metadata: Some(entry.metadata), listing: None }))
+    Ok(Some(Finished::with(done, entry.metadata)))
 }

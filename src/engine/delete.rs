@@ -4,9 +4,8 @@
 //! was doing. Another entry's bytes are never touched, and neither is what modelcache did not make.
 
 use super::entry;
-use super::plan::staging_prefix;
 use super::volume::{Dir, Kind, Volume, VolumeError, remove_stagings};
-use super::{EngineError, Finished, blocking, import, owners};
+use super::{EngineError, Finished, Told, blocking, owners};
 use crate::format::layout::{self, SourceRecord};
 use crate::format::outcome::Done;
 use crate::format::task::{Delete, Task};
@@ -30,9 +29,10 @@ pub async fn run(task: &Task, delete: &Delete) -> Result<Finished, EngineError> 
             if let Some(model) = model_of(&volume, source)?.filter(|_| delete.model.is_none()) {
                 remove_unfinished(&volume, &model)?;
             }
-            remove_stagings(&volume, &import::staging_prefix(Some(*source)), None).map_err(EngineError::Volume)?;
+            remove_stagings(&volume, &layout::import_staging_prefix(Some(*source)), None)
+                .map_err(EngineError::Volume)?;
         }
-        Ok(Finished { done: Done::default(), metadata: None, listing: None })
+        Ok(Finished { done: Done::default(), told: Told::Nothing })
     })
     .await
 }
@@ -49,7 +49,7 @@ fn remove_entry(volume: &Volume, model: &ModelRef) -> Result<(), EngineError> {
         sync(volume.root(), layout::ENTRIES).map_err(EngineError::Volume)?;
     }
     tidy(volume, model)?;
-    remove_stagings(volume, &staging_prefix(model), None).map_err(EngineError::Volume)
+    remove_stagings(volume, &layout::staging_prefix(model), None).map_err(EngineError::Volume)
 }
 
 /// Removes what was begun and not finished. An entry that is there stays as it is.
@@ -59,7 +59,7 @@ fn remove_unfinished(volume: &Volume, model: &ModelRef) -> Result<(), EngineErro
         Ok(Some(_)) => {
             finish(volume, model)?;
             owners::settle(volume, model, None)?;
-            remove_stagings(volume, &staging_prefix(model), None).map_err(EngineError::Volume)
+            remove_stagings(volume, &layout::staging_prefix(model), None).map_err(EngineError::Volume)
         }
         Err(error) => Err(EngineError::Volume(error)),
     }
@@ -74,7 +74,7 @@ fn model_of(volume: &Volume, source: &Sha256) -> Result<Option<ModelRef>, Engine
 
 /// Where a deleted entry's folder lies until all it lists is gone.
 fn trash(model: &ModelRef) -> PathBuf {
-    layout::staging(&format!("deleted-{}", staging_prefix(model).trim_end_matches('-')))
+    layout::staging(&format!("deleted-{}", layout::staging_prefix(model).trim_end_matches('-')))
 }
 
 /// Finishes the deletion of an entry whose folder is gone already; does nothing if there is none.

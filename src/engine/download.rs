@@ -6,7 +6,7 @@ use super::fetch::Leader;
 use super::journal::{self, JOURNAL_MAX_BYTES};
 use super::owners::Keep;
 use super::pace::Allowance;
-use super::plan::{Plan, staging_prefix};
+use super::plan::Plan;
 use super::progress::Progress;
 use super::publish::{Publication, publish};
 use super::ranges::Coverage;
@@ -72,7 +72,7 @@ pub async fn run(
     let traits = {
         let (volume, model, ignores_case) = (Arc::clone(&volume), download.model.clone(), settings.ignores_case);
         blocking(move || {
-            let traits = volume.prepare(ignores_case, &staging_prefix(&model)).map_err(EngineError::Volume)?;
+            let traits = volume.prepare(ignores_case, &layout::staging_prefix(&model)).map_err(EngineError::Volume)?;
             // A deletion that was interrupted is finished first: its list of files would be out of date afterwards.
             delete::finish(&volume, &model)?;
             entry::check_place(&volume, &model).map_err(EngineError::Volume)?;
@@ -125,7 +125,7 @@ impl Ready {
 
 /// Opens the staging, sees what is there, and checks that what nobody else has fits.
 fn prepare(volume: Arc<Volume>, plan: Arc<Plan>, progress: Arc<Progress>) -> Result<Ready, VolumeError> {
-    let staging = Arc::new(Staging::open(&volume, &plan.staging_id(), &staging_prefix(&plan.model))?);
+    let staging = Arc::new(Staging::open(&volume, &plan.staging_id(), &layout::staging_prefix(&plan.model))?);
     let snapshot = volume.root().open_dir(&layout::snapshot(&plan.model.repo, &plan.commit))?;
     let size_of = |file: usize| plan.files.get(file).map(|file| file.size);
     let mut journal = journal::parse(&staging.journal(JOURNAL_MAX_BYTES)?, size_of);
@@ -238,5 +238,5 @@ fn conclude(
         bytes_fetched: ready.progress.bytes_fetched(),
         ..Done::default()
     };
-    Ok(Finished { done, metadata: Some(metadata.clone()), listing: None })
+    Ok(Finished::with(done, metadata.clone()))
 }

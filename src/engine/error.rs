@@ -6,7 +6,7 @@ use super::plan::PlanError;
 use super::select::SelectError;
 use super::volume::VolumeError;
 use crate::hub::{AccessError, HubError, RemoteError};
-use crate::ident::Reason;
+use crate::ident::{Reason, Sha256};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +79,32 @@ pub enum EngineError {
         /// What is wrong with it.
         why: String,
     },
+    /// An entry that was to be adopted is not what was published.
+    #[error(
+        "{model} on the volume is not what was published there ({problem}{rest}): nothing was changed; restore the file and retry, or let an entry with a Hub as its source make it whole", rest = and_others(*.others)
+    )]
+    Unfit {
+        /// The model.
+        model: String,
+        /// What is wrong with it.
+        problem: String,
+        /// How many more things are.
+        others: usize,
+        /// The gravest reason.
+        reason: Reason,
+    },
+    /// An entry that was to be adopted is another one by now.
+    #[error(
+        "{model} on the volume has SHA256SUMS of digest {found}, and {wanted} was to be adopted: it was published anew; adopt it again"
+    )]
+    OtherEntry {
+        /// The model.
+        model: String,
+        /// What was asked for.
+        wanted: Sha256,
+        /// What is there.
+        found: Sha256,
+    },
     /// The volume has no entry of the model.
     #[error("{model} is not on the volume {path}{others}: download it first, or name one that is there", path = .path.display(), others = there(.others))]
     NotOnVolume {
@@ -134,7 +160,8 @@ impl EngineError {
             Self::Unreadable(error) => error.reason(),
             Self::Export(error) => error.reason(),
             Self::Checksum { .. } => Reason::ChecksumMismatch,
-            Self::Conflict { .. } | Self::Damaged { .. } => Reason::Conflict,
+            Self::Conflict { .. } | Self::Damaged { .. } | Self::OtherEntry { .. } => Reason::Conflict,
+            Self::Unfit { reason, .. } => *reason,
             Self::NotOnVolume { .. } | Self::NoCache { .. } => Reason::FileNotFound,
             Self::NoFolder { .. } => Reason::ArchiveNotFound,
             Self::LongListing { .. } => Reason::ArchiveInvalid,
@@ -151,6 +178,10 @@ impl EngineError {
             _ => None,
         }
     }
+}
+
+fn and_others(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(", and {count} more") }
 }
 
 /// The part of a message that names what is there instead.

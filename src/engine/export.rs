@@ -56,7 +56,7 @@ pub async fn run(
     let (its_task, its_export) = (task.clone(), export.clone());
     let (content, metadata, mut done) = blocking(move || open(&its_task, &its_export)).await?;
     done.archive = Some(write(content, export.format, &export.archive, settings, progress).await?);
-    Ok(Finished { done, metadata: Some(metadata), listing: None })
+    Ok(Finished::with(done, metadata))
 }
 
 /// Writes an archive to its place.

@@ -24,9 +24,8 @@ use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::Done;
 use crate::format::task::{Expected, Import, Task};
 use crate::hub::Hub;
-use crate::ident::{ModelRef, RelPath, Sha256, hex};
+use crate::ident::{ModelRef, RelPath, Sha256};
 use assemble::{Candidate, Kept, assemble};
-use sha2::Digest;
 use source::{Digesting, Seekable, Source, Watched};
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
@@ -130,7 +129,7 @@ pub async fn inspect(
         ..Done::default()
     };
     let files = candidate.files.into_iter().map(|(path, kept)| (path, kept.size, kept.hashed.sha256)).collect();
-    let finished = Finished { done, metadata: Some(candidate.metadata), listing: None };
+    let finished = Finished::with(done, candidate.metadata);
     Ok(Inspection { finished, container, files, left_out: candidate.left_out.names })
 }
 
@@ -147,17 +146,11 @@ struct Origin {
 impl Origin {
     fn of(import: &Import) -> Self {
         let source = layout::Source::of_import(import).map(|source| source.digest());
-        let prefix = staging_prefix(source);
+        let prefix = layout::import_staging_prefix(source);
         // A digest says more than a file's size and time.
         let file = if import.sha256.is_some() { None } else { source::stamp(&import.archive) };
         Self { name: source::origin(&import.archive), source, file, prefix }
     }
-}
-
-/// How the names of all stagings of an archive begin; without a source, of what comes through standard input.
-pub(super) fn staging_prefix(source: Option<Sha256>) -> String {
-    let which = source.map_or_else(|| "standard input".to_owned(), |source| source.to_string());
-    format!("import-{}-", hex(&sha2::Sha256::digest(which)[..8]))
 }
 
 /// Where a model goes.
@@ -380,7 +373,7 @@ fn conclude(target: &Target, mut candidate: Candidate, unverified: Option<String
         unverified,
         ..Done::default()
     };
-    Ok(Finished { done, metadata: Some(candidate.metadata), listing: None })
+    Ok(Finished::with(done, candidate.metadata))
 }
 
 /// Puts each file where the model has it, in the staging; gives those that the snapshot does not have yet.

@@ -1,13 +1,16 @@
 //! What is on a volume: its entries, and what takes its room. Nothing is written.
 
+use super::entry::Entry;
 use super::rehash::{self, Known};
 use super::volume::{Dir, Kind, Volume, VolumeError};
-use super::{EngineError, blocking, entry};
+use super::{EngineError, Finished, Told, blocking, entry};
+use crate::format::inventory::{Inventory, Kept, Leftover, Totals};
 use crate::format::layout;
 use crate::format::metadata::ModelMetadata;
-use crate::format::outcome::Manifest;
+use crate::format::outcome::{Done, Manifest};
 use crate::format::sums::Sums;
-use crate::ident::{Commit, EntryName, ModelRef};
+use crate::format::task::Task;
+use crate::ident::{Commit, EntryName, ModelRef, RelPath};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -36,69 +39,42 @@ pub struct Said {
     pub metadata: ModelMetadata,
 }
 
-/// What takes a volume's room.
-#[derive(Debug, Clone, Default)]
-pub struct Usage {
-    /// The entries, in the order of their folders.
-    pub entries: Vec<Room>,
-    /// The bytes of all their files; what several share counts once.
-    pub bytes: u64,
-    /// The bytes that more than one entry lists.
-    pub shared_bytes: u64,
-    /// Partial work: of tasks that run, or what killed ones left for the next run of the same model.
-    pub stagings: Vec<Leftover>,
-    /// Snapshots with files that no entry lists.
-    pub orphans: Vec<Leftover>,
-    /// What can still be written, where the file system says it.
-    pub free_bytes: Option<u64>,
-}
-
-/// The room of one entry.
-#[derive(Debug, Clone)]
-pub struct Room {
-    /// The entry's folder.
-    pub entry: EntryName,
-    /// The model, as the folder's name says.
-    pub model: ModelRef,
-    /// The bytes of its files that are there, with those of the snapshots that it keeps; none if the entry cannot be read.
-    pub bytes: Option<u64>,
-    /// Those of them that another entry lists too, and that stay when this one is deleted.
-    pub shared_bytes: u64,
-}
-
-/// A folder with files that belong to no entry.
-#[derive(Debug, Clone)]
-pub struct Leftover {
-    /// Below the cache's root.
-    pub path: PathBuf,
-    /// How many files.
-    pub files: u64,
-    /// Their sizes' sum.
-    pub bytes: u64,
-}
-
 /// Lists the entries of a volume.
 pub async fn list(volume: &Path) -> Result<Vec<Item>, EngineError> {
     let path = volume.to_owned();
     blocking(move || {
-        let (volume, known) = open(&path)?;
+        let (volume, known) = open(&path, None)?;
         known.into_iter().map(|one| item(&volume, one)).collect()
     })
     .await
 }
 
-/// Counts what takes a volume's room.
-pub async fn usage(volume: &Path) -> Result<Usage, EngineError> {
+/// Tells what is on a volume, and what takes its room.
+pub async fn survey(volume: &Path) -> Result<Inventory, EngineError> {
     let path = volume.to_owned();
     blocking(move || {
-        let (volume, known) = open(&path)?;
+        let (volume, known) = open(&path, None)?;
         count(&volume, &known)
     })
     .await
 }
 
-fn open(path: &Path) -> Result<(Volume, Vec<Known>), EngineError> {
-    let volume = Volume::open(path, None).map_err(EngineError::Volume)?;
+/// The same for a task: as much of it as a worker may say.
+pub async fn run(task: &Task) -> Result<Finished, EngineError> {
+    let (path, sub_path) = (task.volume.clone(), task.sub_path.clone());
+    blocking(move || {
+        let (volume, known) = open(&path, sub_path.as_ref())?;
+        let inventory = count(&volume, &known)?.cut();
+        Ok(Finished { done: Done::default(), told: Told::Inventory(inventory) })
+    })
+    .await
+}
+
+fn open(path: &Path, sub_path: Option<&RelPath>) -> Result<(Volume, Vec<Known>), EngineError> {
+    let volume = Volume::look(path, sub_path).map_err(EngineError::Volume)?;
+    let missing =
+        || EngineError::NoCache { path: sub_path.map_or(path.to_owned(), |below| path.join(below.as_path())) };
+    let volume = volume.ok_or_else(missing)?;
     let known = rehash::entries(&volume, None)?;
     if known.is_empty() {
         rehash::check_cache(&volume)?;
@@ -119,9 +95,9 @@ fn item(volume: &Volume, known: Known) -> Result<Item, EngineError> {
     Ok(Item { entry: name, model, said })
 }
 
-fn count(volume: &Volume, known: &[Known]) -> Result<Usage, EngineError> {
-    // Each listed file once, with its size and how many entries list it.
-    let mut files: BTreeMap<PathBuf, (u64, u32)> = BTreeMap::new();
+fn count(volume: &Volume, known: &[Known]) -> Result<Inventory, EngineError> {
+    // Each listed file once, with its size, if it is there, and how many entries list it.
+    let mut files: BTreeMap<PathBuf, (Option<u64>, u32)> = BTreeMap::new();
     for place in known.iter().flat_map(places) {
         let found = match files.get(&place) {
             Some((size, listed)) => (*size, listed + 1),
@@ -129,24 +105,63 @@ fn count(volume: &Volume, known: &[Known]) -> Result<Usage, EngineError> {
         };
         files.insert(place, found);
     }
-    let entries = known.iter().map(|one| {
-        let (mut bytes, mut shared_bytes) = (0, 0);
-        for (size, listed) in places(one).iter().filter_map(|place| files.get(place)) {
-            bytes += size;
-            shared_bytes += if *listed > 1 { *size } else { 0 };
-        }
-        let bytes = one.entry.is_ok().then_some(bytes);
-        Room { entry: one.name.clone(), model: one.model.clone(), bytes, shared_bytes }
-    });
-    let is_shared = |(size, listed): &(u64, u32)| if *listed > 1 { *size } else { 0 };
-    Ok(Usage {
-        entries: entries.collect(),
-        bytes: files.values().map(|(size, _)| size).sum(),
-        shared_bytes: files.values().map(is_shared).sum(),
-        stagings: stagings(volume.root()).map_err(EngineError::Volume)?,
-        orphans: orphans(volume, known).map_err(EngineError::Volume)?,
-        free_bytes: volume.root().room().map_err(EngineError::Volume)?.map(|room| room.free_bytes),
-    })
+    let root = volume.root();
+    let orphans = orphans(volume, known).map_err(EngineError::Volume)?;
+    let stagings = stagings(root).map_err(EngineError::Volume)?;
+    let sum = |leftovers: &[Leftover]| leftovers.iter().map(|leftover| leftover.bytes).sum();
+    let bytes =
+        |is: fn(u32) -> bool| files.values().filter(|(_, listed)| is(*listed)).filter_map(|(size, _)| *size).sum();
+    let totals = Totals {
+        entries: known.len() as u64,
+        bytes: bytes(|_| true),
+        shared_bytes: bytes(|listed| listed > 1),
+        orphans: orphans.len() as u64,
+        orphan_bytes: sum(&orphans),
+        stagings: stagings.len() as u64,
+        staging_bytes: sum(&stagings),
+        room: root.room().map_err(EngineError::Volume)?,
+    };
+    let entries = known.iter().map(|one| kept(one, &files)).collect();
+    Ok(Inventory { entries, orphans, stagings, totals })
+}
+
+/// One entry, with what was found of its files.
+fn kept(known: &Known, files: &BTreeMap<PathBuf, (Option<u64>, u32)>) -> Kept {
+    let (mut bytes, mut shared_bytes) = (0, 0);
+    for (size, listed) in places(known).iter().filter_map(|place| files.get(place)) {
+        let size = size.unwrap_or_default();
+        bytes += size;
+        shared_bytes += if *listed > 1 { size } else { 0 };
+    }
+    let kept =
+        Kept { key: known.model.key(), commit: None, manifest: None, files: 0, bytes, shared_bytes, trouble: None };
+    match &known.entry {
+        Err(error) => Kept { trouble: Some(error.to_string()), ..kept },
+        Ok(entry) => Kept {
+            commit: Some(entry.commit),
+            manifest: Some(entry.sums.digest()),
+            files: entry.sums.len() as u64,
+            trouble: trouble(known, entry, files),
+            ..kept
+        },
+    }
+}
+
+/// Why an entry's own files are not all there, by names and sizes.
+fn trouble(known: &Known, entry: &Entry, files: &BTreeMap<PathBuf, (Option<u64>, u32)>) -> Option<String> {
+    let snapshot = known.snapshot()?;
+    let sizes =
+        entry.sums.iter().map(|(path, _)| files.get(&snapshot.join(path.as_path())).and_then(|(size, _)| *size));
+    let sizes: Vec<_> = sizes.collect();
+    let missing = sizes.iter().filter(|size| size.is_none()).count();
+    let bytes: u64 = sizes.into_iter().flatten().sum();
+    match entry.metadata.size_in_bytes {
+        _ if entry.sums.is_empty() => Some(format!("{} lists nothing", layout::SUMS)),
+        _ if missing > 0 => Some(format!("{missing} of its files are missing")),
+        Some(size) if size == bytes => None,
+        Some(size) => Some(format!("{} says {size} bytes, and the files have {bytes}", layout::METADATA)),
+        None => Some(format!("{} does not say how many bytes there are", layout::METADATA)),
+    }
 }
 
 /// Where the files are that an entry lists, in its own snapshot and in those that it keeps; each once.
@@ -157,13 +172,17 @@ fn places(known: &Known) -> BTreeSet<PathBuf> {
     known.lists().flat_map(in_one).collect()
 }
 
-/// A file's size; 0 if it is not there, or cannot be opened: `verify` says more.
-fn size(root: &Dir, place: &Path) -> Result<u64, VolumeError> {
+/// A file's size; none if it is not there, or cannot be opened: `verify` says more.
+fn size(root: &Dir, place: &Path) -> Result<Option<u64>, VolumeError> {
     match root.open_file(place) {
-        Ok(found) => Ok(found.map_or(0, |(_, size)| size)),
-        Err(VolumeError::Occupied { .. } | VolumeError::Denied { .. }) => Ok(0),
+        Ok(found) => Ok(found.map(|(_, size)| size)),
+        Err(VolumeError::Occupied { .. } | VolumeError::Denied { .. }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn stagings(root: &Dir) -> Result<Vec<Leftover>, VolumeError> {
@@ -171,7 +190,7 @@ fn stagings(root: &Dir) -> Result<Vec<Leftover>, VolumeError> {
     for name in names(root, &layout::stagings())? {
         let path = layout::staging(&name.to_string_lossy());
         let (files, bytes) = all_below(root, &path)?;
-        found.push(Leftover { path, files, bytes });
+        found.push(Leftover { path: shown(&path), files, bytes });
     }
     Ok(found)
 }
@@ -199,9 +218,9 @@ fn orphans(volume: &Volume, known: &[Known]) -> Result<Vec<Leftover>, VolumeErro
             }
             let mut bytes = 0;
             for file in &extra {
-                bytes += size(root, &path.join(file))?;
+                bytes += size(root, &path.join(file))?.unwrap_or_default();
             }
-            found.push(Leftover { path, files: extra.len() as u64, bytes });
+            found.push(Leftover { path: shown(&path), files: extra.len() as u64, bytes });
         }
     }
     Ok(found)
@@ -226,7 +245,7 @@ fn all_below(root: &Dir, folder: &Path) -> Result<(u64, u64), VolumeError> {
                 Some(Kind::Folder) => folders.push(path),
                 Some(Kind::File) => {
                     files += 1;
-                    bytes += size(root, &path)?;
+                    bytes += size(root, &path)?.unwrap_or_default();
                 }
                 _ => {}
             }

@@ -4,7 +4,7 @@
 //! disk that is carried around. What is wrong inside an archive is told when it is imported.
 
 use super::volume::{Dir, Kind, VolumeError};
-use super::{EngineError, Finished, blocking};
+use super::{EngineError, Finished, Told, blocking};
 use crate::format::archive::{PREFIX_BYTES, detect};
 use crate::format::outcome::{Done, Listing, METADATA_MAX_BYTES};
 use crate::format::task::{List, Task};
@@ -28,7 +28,7 @@ pub async fn run(task: &Task, list: &List) -> Result<Finished, EngineError> {
             let (archives, max) = (listing.archives.len(), METADATA_MAX_BYTES);
             return Err(EngineError::LongListing { origin: list.origin, archives, bytes, max });
         }
-        Ok(Finished { done: Done::default(), metadata: None, listing: Some(listing) })
+        Ok(Finished { done: Done::default(), told: Told::Listing(listing) })
     })
     .await
 }

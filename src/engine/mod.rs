@@ -2,8 +2,10 @@
 //!
 //! This room turns a task into files, and is the same in a Job and on a laptop. Its pure parts (`select`, `plan`, `ranges`,
 //! `journal`, `schedule`, `pace`) decide, `volume` is the one place that writes to a volume, and `download` and `delete` put
-//! them together; `listing` looks at a folder of archives, `resolve` asks what a model takes. It must not know Kubernetes, the command line, standard output or the environment.
+//! them together; `listing` looks at a folder of archives,
+//! `inventory` at a whole volume, `resolve` asks what a model takes. It must not know Kubernetes, the command line, standard output or the environment.
 
+mod adopt;
 mod before;
 mod connection;
 pub mod delete;
@@ -38,6 +40,7 @@ pub mod volume;
 pub use error::EngineError;
 pub use schedule::Cut;
 
+use crate::format::inventory::Inventory;
 use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::{Done, Listing};
 use crate::format::task::{Task, Work};
@@ -81,10 +84,48 @@ impl Default for Settings {
 pub struct Finished {
     /// What a worker's last line says.
     pub done: Done,
-    /// The model's metadata; absent after a deletion or a listing.
-    pub metadata: Option<ModelMetadata>,
-    /// What a folder of archives holds, after a listing.
-    pub listing: Option<Listing>,
+    /// What it says before it.
+    pub told: Told,
+}
+
+/// What a task says besides its last line.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// Nothing: something was removed.
+    Nothing,
+    /// The model's metadata.
+    Model(Box<ModelMetadata>),
+    /// What a folder of archives holds.
+    Listing(Listing),
+    /// What is on a volume.
+    Inventory(Inventory),
+}
+
+impl Finished {
+    /// A task that ends with a model.
+    fn with(done: Done, metadata: ModelMetadata) -> Self {
+        Self { done, told: Told::Model(Box::new(metadata)) }
+    }
+
+    /// The model's metadata, after a task that ends with a model.
+    pub fn metadata(&self) -> Option<&ModelMetadata> {
+        match &self.told {
+            Told::Model(metadata) => Some(metadata),
+            Told::Nothing | Told::Listing(_) | Told::Inventory(_) => None,
+        }
+    }
+}
+
+impl Told {
+    /// The text of the numbered parts.
+    pub fn to_json(&self) -> Option<String> {
+        match self {
+            Self::Nothing => None,
+            Self::Model(metadata) => Some(metadata.to_json()),
+            Self::Listing(listing) => Some(serde_json::json!(listing).to_string()),
+            Self::Inventory(inventory) => Some(serde_json::json!(inventory).to_string()),
+        }
+    }
 }
 
 /// Does a task.
@@ -96,8 +137,10 @@ pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> 
         Work::Delete(delete) => delete::run(task, delete).await,
         Work::List(list) => listing::run(task, list).await,
         Work::Resolve(resolve) => resolve::run(resolve, settings).await,
+        Work::Inventory => inventory::run(task).await,
+        Work::Adopt(adopt) => adopt::run(task, adopt, progress).await,
     }?;
-    if matches!(task.work, Work::Download(_) | Work::Import(_) | Work::Delete(_)) {
+    if matches!(task.work, Work::Download(_) | Work::Import(_) | Work::Adopt(_) | Work::Delete(_)) {
         let volume = task.volume.clone();
         // What was done is done, whether its room can be told or not.
         finished.done.room = blocking(move || Ok(Volume::open(&volume, None).and_then(|volume| volume.root().room())))

@@ -73,7 +73,7 @@ pub async fn run(pack: &Pack, settings: &Settings, progress: &Arc<Progress>) -> 
     };
     let archive = export::write(content, pack.format, &pack.archive, settings, progress).await?;
     let done = Done { commit, manifest: Some(manifest), archive: Some(archive), ..Done::default() };
-    Ok(Finished { done, metadata: Some(metadata), listing: None })
+    Ok(Finished::with(done, metadata))
 }
 
 /// The next run would pack the archive itself.

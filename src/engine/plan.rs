@@ -1,6 +1,7 @@
 //! From the Hub's listing to what will be on the volume. Pure: all that a hostile listing could do ends here.
 
 use crate::format::archive::folded;
+use crate::format::layout;
 use crate::format::sums::SUMS_MAX_BYTES;
 use crate::hub::Listed;
 use crate::ident::{COMPONENT_MAX_BYTES, Commit, FileDigest, InvalidIdent, ModelRef, Reason, RelPath, hex};
@@ -132,13 +133,8 @@ impl Plan {
         for file in &self.files {
             hash.update(format!("{} {} {}\n", file.digest, file.size, file.path));
         }
-        format!("{}{}", staging_prefix(&self.model), hex(&hash.finalize()[..16]))
+        format!("{}{}", layout::staging_prefix(&self.model), hex(&hash.finalize()[..16]))
     }
-}
-
-/// How the names of all of a model's stagings begin.
-pub fn staging_prefix(model: &ModelRef) -> String {
-    format!("{}-", hex(&sha2::Sha256::digest(model.to_string())[..8]))
 }
 
 fn check_names(files: &[PlannedFile], ignores_case: bool) -> Result<(), PlanError> {
@@ -203,6 +199,6 @@ mod tests {
         let (one, other) = (plan(&["a", "b"], false).unwrap(), plan(&["a"], false).unwrap());
         assert_eq!(one.staging_id(), plan(&["b", "a"], false).unwrap().staging_id());
         assert_ne!(one.staging_id(), other.staging_id());
-        assert!(other.staging_id().starts_with(&staging_prefix(&one.model)));
+        assert!(other.staging_id().starts_with(&layout::staging_prefix(&one.model)));
     }
 }

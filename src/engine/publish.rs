@@ -4,7 +4,6 @@
 use super::EngineError;
 use super::entry;
 use super::owners::{self, Keep};
-use super::plan::staging_prefix;
 use super::volume::{Dir, Kind, Staging, Volume, VolumeError, remove_stagings};
 use crate::format::layout::{self, FileStamp, SourceRecord};
 use crate::format::metadata::ModelMetadata;
@@ -53,7 +52,7 @@ pub(super) fn publish(volume: &Volume, staging: &Staging, publication: &Publicat
     steps().map_err(EngineError::Volume)?;
     owners::retire(volume, model, &commit, sums)?;
     place_entry(volume, staging, publication).map_err(EngineError::Volume)?;
-    remove_stagings(volume, &staging_prefix(model), None).map_err(EngineError::Volume)?;
+    remove_stagings(volume, &layout::staging_prefix(model), None).map_err(EngineError::Volume)?;
     owners::settle(volume, model, keep.as_ref())
 }
 
@@ -133,7 +132,7 @@ fn write_references(volume: &Volume, model: &ModelRef, commit: &Commit) -> Resul
 /// Points the references and the view at the commit that the entry has.
 pub(super) fn point_at(volume: &Volume, model: &ModelRef, commit: &Commit) -> Result<(), VolumeError> {
     write_references(volume, model, commit)?;
-    let folder = layout::staging(&format!("{}view", staging_prefix(model)));
+    let folder = layout::staging(&format!("{}view", layout::staging_prefix(model)));
     place_view(volume, &folder.join("view"), model, commit)?;
     volume.root().remove_all(&folder)
 }

@@ -154,7 +154,11 @@ pub async fn run(
     .await
 }
 
-fn verify(volume: &Volume, wanted: Option<&ModelRef>, progress: &Progress) -> Result<Verification, EngineError> {
+pub(super) fn verify(
+    volume: &Volume,
+    wanted: Option<&ModelRef>,
+    progress: &Progress,
+) -> Result<Verification, EngineError> {
     let known = entries(volume, wanted.map(|model| &model.repo))?;
     let chosen = |one: &&Known| wanted.is_none_or(|model| *model == one.model);
     if known.iter().filter(chosen).count() == 0 {

@@ -2,7 +2,7 @@
 
 use super::download::{Survey, survey};
 use super::import::measure;
-use super::{EngineError, Finished, Settings};
+use super::{EngineError, Finished, Settings, Told};
 use crate::format::outcome::{Done, Resolved};
 use crate::format::task::{Question, Resolve};
 use crate::hub::Hub;
@@ -19,5 +19,5 @@ pub(super) async fn run(resolve: &Resolve, settings: &Settings) -> Result<Finish
         Resolve::Archive(place) => measure(place, settings).await?,
     };
     let done = Done { resolved: Some(Box::new(resolved)), ..Done::default() };
-    Ok(Finished { done, metadata: None, listing: None })
+    Ok(Finished { done, told: Told::Nothing })
 }

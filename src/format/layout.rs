@@ -3,7 +3,7 @@
 //! Pure names: nothing here opens a file. Who writes to a volume asks this module where.
 
 use super::task::{ArchivePlace, Download, FileChoice, Import, Weights};
-use crate::ident::{Commit, EntryName, RepoId, Revision, Sha256};
+use crate::ident::{Commit, EntryName, ModelRef, RepoId, Revision, Sha256, hex};
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
 use std::path::PathBuf;
@@ -42,6 +42,18 @@ pub fn stagings() -> PathBuf {
 /// The partial work of one plan.
 pub fn staging(id: &str) -> PathBuf {
     stagings().join(id)
+}
+
+/// How the names of all stagings of a model's downloads begin.
+pub fn staging_prefix(model: &ModelRef) -> String {
+    format!("{}-", hex(&sha2::Sha256::digest(model.to_string())[..8]))
+}
+
+/// How the names of all stagings of an archive begin, as its model is known too late; without a source, of what comes
+/// through standard input.
+pub fn import_staging_prefix(source: Option<Sha256>) -> String {
+    let which = source.map_or_else(|| "standard input".to_owned(), |source| source.to_string());
+    format!("import-{}-", hex(&sha2::Sha256::digest(which)[..8]))
 }
 
 /// Where the records of sources lie.
@@ -240,7 +252,6 @@ pub struct FileStamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ident::ModelRef;
 
     fn download(include: &[&str]) -> Download {
         let include: Vec<String> = include.iter().map(|glob| (*glob).to_owned()).collect();

@@ -4,6 +4,7 @@
 //! readers and writers, and must not know HTTP, Kubernetes, the clock or the environment.
 
 pub mod archive;
+pub mod inventory;
 pub mod layout;
 pub mod metadata;
 pub mod outcome;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub const LINE_MAX_BYTES: usize = 8 * 1024;
 /// The longest text that the kubelet takes from `/dev/termination-log`, in bytes.
 pub const TERMINATION_MAX_BYTES: usize = 4096;
-/// The longest `model_metadata.json` (or listing) that is read or sent, in bytes.
+/// The longest `model_metadata.json` (or listing, or inventory) that is read or sent, in bytes.
 pub const METADATA_MAX_BYTES: usize = 1024 * 1024;
 /// The longest message that an outcome carries, in bytes: it must fit the termination log with its frame.
 pub const MESSAGE_MAX_BYTES: usize = 2048;
@@ -36,7 +36,8 @@ pub enum Say {
         /// The sentence.
         message: String,
     },
-    /// A numbered piece of the model's metadata, or of a [`Listing`]; either may be longer than a line.
+    /// A numbered piece of the model's metadata, of a [`Listing`] or of an [`super::inventory::Inventory`]; each may be longer
+    /// than a line.
     Metadata {
         /// 1 to `of`.
         part: usize,

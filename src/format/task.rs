@@ -43,6 +43,10 @@ pub enum Work {
     List(List),
     /// Tell which commit a model is at, and what room it takes.
     Resolve(Resolve),
+    /// Tell what is on the volume, held against its entries. Nothing is written.
+    Inventory,
+    /// Take a model that is on the volume already, after reading all of it. Nothing is written.
+    Adopt(Adopt),
 }
 
 /// A download from a Hub.
@@ -235,6 +239,17 @@ pub struct Question {
     /// Which of the model's files.
     #[serde(default)]
     pub files: FileChoice,
+}
+
+/// The adoption of a model that is on the volume already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Adopt {
+    /// The model.
+    pub model: ModelRef,
+    /// The digest that its `SHA256SUMS` must have. Absent: whatever was published last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Sha256>,
 }
 
 /// Where a Hub is and how to reach it. Secrets are files: their text is in no task.

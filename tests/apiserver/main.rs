@@ -15,7 +15,7 @@ use kube::api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, Pos
 use kube::core::ApiResource;
 use kube::runtime::{conditions, wait::await_condition};
 use kube::{Api, Client, CustomResourceExt};
-use modelcache::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, crds};
+use modelcache::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, crds};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -119,6 +119,7 @@ async fn good_entries_are_taken() {
         json!({"storage": {"claimName": "models", "subPath": "team/a"}}),
         archive(json!({"url": "https://files.example/a.tar.gz", "unpackedBytes": 1})),
         json!({"source": {"hub": {"connectionRef": {"name": "corp"}}}}),
+        json!({"source": {"volume": {"manifestSha256": "ab".repeat(32)}}, "reclaimPolicy": "Retain"}),
         json!({"files": {"weights": "Safetensors", "include": ["*.json"], "exclude": ["onnx/"]}}),
         json!({"update": {"policy": "Pinned"}, "reclaimPolicy": "Retain", "suspend": true}),
         archive(
@@ -153,8 +154,16 @@ async fn bad_entries_are_refused_with_the_reason() {
         (json!({"revision": "a b"}), "spec.revision"),
         (json!({"revision": "-x"}), "spec.revision"),
         (json!({"revision": ""}), "spec.revision"),
-        (json!({"source": {}}), "exactly one of hub, archive and upload"),
-        (json!({"source": {"hub": {}, "archive": {}}}), "exactly one of hub, archive and upload"),
+        (json!({"source": {}}), "exactly one of hub, archive, upload and volume"),
+        (json!({"source": {"hub": {}, "archive": {}}}), "exactly one of hub, archive, upload and volume"),
+        (json!({"source": {"hub": {}, "volume": {}}}), "exactly one of hub, archive, upload and volume"),
+        (json!({"source": {"volume": {"manifestSha256": "abc"}}}), "manifestSha256"),
+        (json!({"source": {"volume": {}}, "files": {"weights": "All"}}), "spec.files is for a Hub"),
+        (json!({"source": {"volume": {}}, "repo": null}), "spec.repo is required"),
+        (
+            json!({"source": {"volume": {}}, "storage": {"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": "1Gi"}}}}}}),
+            "spec.source.volume needs spec.storage.claimName",
+        ),
         (json!({"storage": {}}), "exactly one of claimName and volumeClaimTemplate"),
         (
             json!({"storage": {"claimName": "a", "volumeClaimTemplate": {"spec": {}}}}),
@@ -313,6 +322,43 @@ async fn bad_exports_are_refused_and_good_ones_cannot_be_changed() {
     let change = Patch::Merge(json!({"spec": {"format": "Zip"}}));
     let said = refusal(api.patch("try", &PatchParams::default(), &change).await, "a change");
     assert!(said.contains("spec is immutable"), "{said}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn bad_inventories_are_refused_and_good_ones_keep_their_volume() {
+    let server = Server::with_namespace("inventories").await;
+    let api = server.api(&ModelCacheInventory::api_resource());
+    let inventory = |spec: &Value| {
+        let mut object = DynamicObject::new("try", &ModelCacheInventory::api_resource());
+        object.data = json!({ "spec": spec });
+        object
+    };
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    for (spec, message) in [
+        (json!({}), "spec.claimName"),
+        (json!({"claimName": ""}), "spec.claimName"),
+        (json!({"claimName": "a", "subPath": "../b"}), "spec.subPath"),
+        (json!({"claimName": "a", "interval": "59s"}), "at least 1m"),
+        (json!({"claimName": "a", "interval": ""}), "spec.interval"),
+        (json!({"claimName": "a", "interval": "6 hours"}), "spec.interval"),
+        (json!({"claimName": "a", "interval": "30m1h"}), "spec.interval"),
+    ] {
+        let said = refusal(api.create(&dry, &inventory(&spec)).await, &spec.to_string());
+        assert!(said.contains(message), "{spec}: {said:?} does not contain {message:?}");
+    }
+    for spec in [json!({"claimName": "a"}), json!({"claimName": "a", "subPath": "b/c", "interval": "1h30m"})] {
+        let taken = api.create(&dry, &inventory(&spec)).await;
+        assert!(taken.is_ok(), "{spec}: {}", taken.unwrap_err());
+    }
+    api.create(&PostParams::default(), &inventory(&json!({"claimName": "a"}))).await.unwrap();
+    let change =
+        async |spec: Value| api.patch("try", &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await;
+    for spec in [json!({"claimName": "b"}), json!({"subPath": "b"})] {
+        let said = refusal(change(spec.clone()).await, &spec.to_string());
+        assert!(said.contains("are immutable"), "{said}");
+    }
+    change(json!({"interval": "6h"})).await.unwrap();
     server.end().await;
 }
 

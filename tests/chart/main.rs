@@ -61,6 +61,8 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         ("watch", "modelcache.dev/modelcacheentries"),
         ("patch", "modelcache.dev/modelcacheentries:status"),
         ("watch", "modelcache.dev/modelcacheimports"),
+        ("watch", "modelcache.dev/modelcacheinventories"),
+        ("patch", "modelcache.dev/modelcacheinventories:status"),
         ("patch", "modelcache.dev/modelcacheimports:status"),
         // Of the archives of an import, and of the chart's value preseed.
         ("create", "modelcache.dev/modelcacheentries"),
@@ -92,6 +94,7 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         ("create", "modelcache.dev/modelcacheexports"),
         // Only with preseed.imports.
         ("create", "modelcache.dev/modelcacheimports"),
+        ("create", "modelcache.dev/modelcacheinventories"),
         ("delete", "modelcache.dev/modelcacheimports"),
         ("create", "serviceaccounts:token"),
         ("impersonate", "users"),

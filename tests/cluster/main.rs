@@ -19,6 +19,7 @@ mod deletion;
 mod fakehub;
 mod happy;
 mod harness;
+mod inventory;
 mod lifecycle;
 mod refusals;
 mod storage;

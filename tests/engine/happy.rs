@@ -64,7 +64,7 @@ async fn a_second_run_asks_nobody() {
     assert!(rig.hub().seen().is_empty());
     assert_eq!(second.done.manifest, first.done.manifest);
     assert_eq!(second.done.bytes_fetched, 0);
-    assert_eq!(second.metadata, first.metadata);
+    assert_eq!(second.metadata(), first.metadata());
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ mod fakehub;
 
 mod faults;
 mod happy;
+mod inventory;
 mod kill;
 mod limits;
 mod listing;

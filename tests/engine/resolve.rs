@@ -14,12 +14,12 @@ async fn the_hub_tells_commit_files_and_bytes_without_a_volume() {
     rig.task.work = Work::Resolve(Resolve::Hub(question));
     rig.task.volume = PathBuf::new();
     let finished = rig.run().await.unwrap();
-    let resolved = finished.done.resolved.unwrap();
+    let resolved = finished.done.resolved.clone().unwrap();
     let bytes: usize = chosen().iter().map(|file| file.bytes.len()).sum();
     assert_eq!(resolved.commit.unwrap().to_string(), fakehub::COMMIT);
     assert_eq!((resolved.files, resolved.bytes), (Some(chosen().len() as u64), bytes as u64));
     assert!(rig.hub().requests_for("/resolve/").is_empty(), "no file is asked for");
-    assert_eq!(finished.metadata, None);
+    assert_eq!(finished.metadata(), None);
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use crate::fakehub::{COMMIT, Fault, HubFile};
 use crate::rig::{Rig, chosen};
-use modelcache::engine::inventory::{self, Usage};
+use modelcache::engine::inventory;
+use modelcache::format::inventory::Inventory;
 use modelcache::ident::{Commit, Reason};
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -33,8 +34,8 @@ impl Rig {
         folder.map(|found| found.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    async fn usage(&self) -> Usage {
-        inventory::usage(self.volume()).await.unwrap()
+    async fn usage(&self) -> Inventory {
+        inventory::survey(self.volume()).await.unwrap()
     }
 }
 

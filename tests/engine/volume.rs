@@ -113,7 +113,7 @@ async fn a_deletion_that_was_killed_is_finished_by_whoever_comes_next() {
     let mut rig = Rig::new().await;
     rig.run().await.unwrap();
     // Killed right after the entry's folder went away, as the name of the trash says.
-    let prefix = modelcache::engine::plan::staging_prefix(&rig.download().model);
+    let prefix = modelcache::format::layout::staging_prefix(&rig.download().model);
     let trash = rig.volume().join(format!(".modelcache/staging/deleted-{}", prefix.trim_end_matches('-')));
     std::fs::rename(rig.entry(), trash).unwrap();
     rig.delete().await.unwrap();

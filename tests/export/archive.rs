@@ -111,7 +111,7 @@ async fn the_seed_names_no_list_and_the_latest_use_is_inside() {
     rig.export().seed_strict = true;
     rig.export().usage = Some(Usage { at_ms: 7, by: "grace".into() });
     let finished = rig.run().await.unwrap();
-    assert_eq!(finished.metadata.unwrap().last_used_by.as_deref(), Some("grace"));
+    assert_eq!(finished.metadata().unwrap().last_used_by.as_deref(), Some("grace"));
     let folder = tempfile::tempdir().unwrap();
     succeed(Command::new("unzip").arg("-q").arg(&path).env("LC_ALL", "C.UTF-8").current_dir(&folder));
     let mut names: Vec<_> =
@@ -126,7 +126,7 @@ async fn the_seed_names_no_list_and_the_latest_use_is_inside() {
     // An older use than the volume's own is no news.
     rig.to("older.tar");
     rig.export().usage = Some(Usage { at_ms: 4, by: "old".into() });
-    assert_eq!(rig.run().await.unwrap().metadata.unwrap().last_used_by.as_deref(), Some("ada"));
+    assert_eq!(rig.run().await.unwrap().metadata().unwrap().last_used_by.as_deref(), Some("ada"));
 }
 
 #[tokio::test]

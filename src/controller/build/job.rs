@@ -71,7 +71,8 @@ impl Attempt<'_> {
                 Some(expected) => short_digest(&[expected.repo.as_str()]),
                 None => label::ANY_REPO.to_owned(),
             },
-            Work::Export(_) | Work::List(_) | Work::Resolve(_) => return BTreeMap::new(),
+            Work::Adopt(adopt) => short_digest(&[adopt.model.repo.as_str()]),
+            Work::Export(_) | Work::List(_) | Work::Inventory | Work::Resolve(_) => return BTreeMap::new(),
         };
         let sub_path = self.task.sub_path.as_ref().map_or("", |path| path.as_str());
         BTreeMap::from([
@@ -84,7 +85,12 @@ impl Attempt<'_> {
         let kind = match self.task.work {
             Work::Delete(_) => "delete",
             Work::Resolve(_) => "resolve",
-            Work::Download(_) | Work::Import(_) | Work::Export(_) | Work::List(_) => "transfer",
+            Work::Download(_)
+            | Work::Import(_)
+            | Work::Adopt(_)
+            | Work::Export(_)
+            | Work::List(_)
+            | Work::Inventory => "transfer",
         };
         let mut labels = self.owner.labels.clone();
         labels.extend(self.writer_labels());

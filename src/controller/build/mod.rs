@@ -11,12 +11,13 @@ mod tests;
 
 pub use claim::{ca_config_map, claim};
 pub use entry::{imported_entry, seeded_entry, seeded_import};
-pub use tasks::{delete_job, export_job, list_job, resolve_job, transfer_job};
+pub use tasks::{archive_source, delete_job, export_job, inventory_job, list_job, resolve_job, transfer_job};
 
 use crate::api::label;
 use crate::controller::plan::Observed;
 use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
+use crate::controller::plan::inventory::ObservedInventory;
 use crate::ident::hex;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -54,6 +55,11 @@ impl Owner {
     /// An import as owner: of its Jobs, and not of the entries.
     pub fn of_import(observed: &ObservedImport) -> Self {
         Self::named(&observed.import, [label::IMPORT, label::IMPORT_UID], observed.recorded_job())
+    }
+
+    /// An inventory as owner.
+    pub fn of_inventory(observed: &ObservedInventory) -> Self {
+        Self::named(&observed.inventory, [label::INVENTORY, label::INVENTORY_UID], observed.recorded_job())
     }
 
     /// An object as owner; the labels tell its name and its uid.

@@ -4,20 +4,21 @@ use super::Owner;
 use super::claim::{CA_KEY, ca_config_map_name};
 use super::job::{Attempt, Mount, VOLUME_PATH};
 use crate::api::connection::{CaBundleKind, ProxySpec};
-use crate::api::{annotation, label};
+use crate::api::{ModelCacheEntry, annotation, label};
 use crate::controller::config::Config;
 use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
+use crate::controller::plan::inventory::ObservedInventory;
 use crate::controller::plan::{
     ArchiveSpot, CaSource, HubView, Observed, Origin, Usage, Wanted, Why, known_model, merge, origin, placement,
     wanted_claim,
 };
 use crate::format::layout::Source;
 use crate::format::task::{
-    ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile, ProxyChoice,
-    Question, Resolve, Task, Work,
+    Adopt, ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile,
+    ProxyChoice, Question, Resolve, Task, Work,
 };
-use crate::ident::{ByteRate, ModelRef, Sha256};
+use crate::ident::{ByteRate, ModelRef, RelPath, Sha256};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, KeyToPath, SecretVolumeSource, Volume};
 use std::path::PathBuf;
@@ -33,7 +34,9 @@ const ARCHIVE_AUTH_DIR: &str = "/archive-auth";
 /// The Job of the next attempt to fill the volume.
 pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
     let owner = Owner::of(observed);
-    let mut mounts = vec![Mount::claim("volume", &wanted.claim_name, VOLUME_PATH, false)];
+    // Who only reads must not re-own the volume.
+    let only_reads = matches!(wanted.origin, Origin::Volume { .. });
+    let mut mounts = vec![Mount::claim("volume", &wanted.claim_name, VOLUME_PATH, only_reads)];
     let work = match &wanted.origin {
         Origin::Hub { model, files } => {
             mounts.extend(token_mount(&wanted.hub));
@@ -53,6 +56,7 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
             mounts.extend(spot.mounts(&owner));
             Work::Import(import(spot.place(), *sha256, expected.as_ref()))
         }
+        Origin::Volume { model, manifest } => Work::Adopt(Adopt { model: model.clone(), manifest: *manifest }),
     };
     let task =
         Task { nonce: observed.nonce.clone(), volume: VOLUME_PATH.into(), sub_path: wanted.sub_path.clone(), work };
@@ -70,8 +74,9 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
     job
 }
 
-/// The Job that asks what the model is and takes. It mounts no volume but the archive's.
-pub fn resolve_job(observed: &Observed, wanted: &Wanted) -> Job {
+/// The Job that asks what the model is and takes. It mounts no volume but the archive's. None where the model is on its volume
+/// already, and there is nobody to ask.
+pub fn resolve_job(observed: &Observed, wanted: &Wanted) -> Option<Job> {
     let owner = Owner::of(observed);
     let (mounts, resolve) = match &wanted.origin {
         Origin::Hub { model, files } => {
@@ -83,6 +88,7 @@ pub fn resolve_job(observed: &Observed, wanted: &Wanted) -> Job {
             let spot = ArchiveMount { place, claim_of_model: "", hub: &wanted.hub, read_only: true };
             (spot.mounts(&owner), Resolve::Archive(spot.place()))
         }
+        Origin::Volume { .. } => return None,
     };
     let task =
         Task { nonce: observed.nonce.clone(), volume: PathBuf::new(), sub_path: None, work: Work::Resolve(resolve) };
@@ -91,7 +97,7 @@ pub fn resolve_job(observed: &Observed, wanted: &Wanted) -> Job {
     let mut job = attempt.job();
     let annotations = job.metadata.annotations.get_or_insert_default();
     annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
-    job
+    Some(job)
 }
 
 fn hub_access(hub: &HubView) -> HubAccess {
@@ -113,9 +119,9 @@ fn import(archive: ArchivePlace, sha256: Option<Sha256>, expected: Option<&Model
 }
 
 /// What a volume calls the source of an entry's archive.
-fn archive_source(observed: &Observed) -> Option<Sha256> {
-    let Ok(Origin::Archive { place, sha256, expected }) = origin(&observed.entry.spec) else { return None };
-    let archive = archive_place(&place, &wanted_claim(&observed.entry)?, None);
+pub fn archive_source(entry: &ModelCacheEntry) -> Option<Sha256> {
+    let Ok(Origin::Archive { place, sha256, expected }) = origin(&entry.spec) else { return None };
+    let archive = archive_place(&place, &wanted_claim(entry)?, None);
     Source::of_import(&import(archive, sha256, expected.as_ref())).map(|source| source.digest())
 }
 
@@ -132,7 +138,7 @@ pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
             model: known_model(&observed.entry),
             // Whoever failed did not make what is there.
             unfinished_only: observed.entry.status.as_ref().is_none_or(|status| status.manifest.is_none()),
-            source: archive_source(observed),
+            source: archive_source(&observed.entry),
         }),
     };
     let settings = merge(spec.job.clone().unwrap_or_default(), &observed.config.job);
@@ -191,6 +197,20 @@ pub fn list_job(observed: &ObservedImport, folder: &Folder) -> Job {
         writes_to: None,
         settings: &observed.job_settings(),
         mounts: vec![Mount::claim("archive", &folder.claim, ARCHIVE_PATH, true)],
+    };
+    attempt.job()
+}
+
+/// The Job that tells what is on a volume.
+pub fn inventory_job(observed: &ObservedInventory, sub_path: Option<RelPath>) -> Job {
+    let task = Task { nonce: observed.nonce.clone(), volume: VOLUME_PATH.into(), sub_path, work: Work::Inventory };
+    let attempt = Attempt {
+        owner: &Owner::of_inventory(observed),
+        config: &observed.config,
+        task: &task,
+        writes_to: None,
+        settings: &observed.job_settings(),
+        mounts: vec![Mount::claim("volume", &observed.inventory.spec.claim_name, VOLUME_PATH, true)],
     };
     attempt.job()
 }

@@ -124,7 +124,9 @@ fn owner(metadata: &ObjectMeta) -> String {
 fn worker(metadata: &ObjectMeta) -> Option<String> {
     let made_by_job = metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Job");
     let labels = metadata.labels.as_ref().filter(|_| made_by_job)?;
-    [label::ENTRY_UID, label::EXPORT_UID, label::IMPORT_UID].into_iter().find_map(|key| labels.get(key).cloned())
+    [label::ENTRY_UID, label::EXPORT_UID, label::IMPORT_UID, label::INVENTORY_UID]
+        .into_iter()
+        .find_map(|key| labels.get(key).cloned())
 }
 
 /// The annotation's words: entries or models, separated by commas or spaces.

@@ -81,10 +81,8 @@ fn is_kept(observed: &Observed) -> bool {
 }
 
 fn is_transfer(attempt: &Attempt<'_>) -> bool {
-    attempt
-        .task
-        .as_ref()
-        .is_some_and(|task| matches!(task.work, Work::Download(_) | Work::Import(_) | Work::Resolve(_)))
+    let is = |work: &Work| matches!(work, Work::Download(_) | Work::Import(_) | Work::Adopt(_) | Work::Resolve(_));
+    attempt.task.as_ref().is_some_and(|task| is(&task.work))
 }
 
 /// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
@@ -195,9 +193,10 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
         }
         Standing::Running(progress) => {
             let progress = progress.unwrap_or_default();
-            if matches!(wanted.origin, Origin::Archive { .. }) {
+            if !matches!(wanted.origin, Origin::Hub { .. }) {
                 draft.progress(&progress);
-                let message = format!("Job {name} imports {}; see status.progress", wanted.source_shown());
+                let verb = if matches!(wanted.origin, Origin::Volume { .. }) { "reads" } else { "imports" };
+                let message = format!("Job {name} {verb} {}; see status.progress", wanted.source_shown());
                 draft.at_work(Phase::Importing, "Importing", &message);
             } else if progress.bytes_total == 0 {
                 draft.at_work(Phase::Resolving, "Resolving", &format!("Job {name} asks the Hub for the list of files"));
@@ -375,8 +374,8 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
     if let Some(CaSource::Operator(pem)) = &wanted.hub.ca {
         actions.push(Action::CreateConfigMap(Box::new(build::ca_config_map(&build::Owner::of(observed), pem))));
     }
-    let (job, phase, word) = if asks {
-        (build::resolve_job(observed, wanted), Phase::Resolving, "Resolving")
+    let (job, phase, word) = if let Some(job) = asks.then(|| build::resolve_job(observed, wanted)).flatten() {
+        (job, Phase::Resolving, "Resolving")
     } else {
         let wanted = match placement::place(&observed.scene, wanted.job.clone()) {
             Ok(job) => &Wanted { job, ..wanted.clone() },

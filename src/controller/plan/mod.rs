@@ -10,6 +10,7 @@ mod decide;
 mod deletion;
 pub mod export;
 pub mod import;
+pub mod inventory;
 pub mod lease;
 pub mod observed;
 pub mod placement;

@@ -53,6 +53,13 @@ pub enum Origin {
         /// The model that it must hold, where somebody says.
         expected: Option<ModelRef>,
     },
+    /// The volume, on which it is already.
+    Volume {
+        /// The model.
+        model: ModelRef,
+        /// The digest of its `SHA256SUMS`, where somebody says.
+        manifest: Option<Sha256>,
+    },
 }
 
 /// Where an archive is.
@@ -146,6 +153,7 @@ impl Wanted {
         match &self.origin {
             Origin::Hub { .. } => self.hub.endpoint.to_string(),
             Origin::Archive { place, .. } => place.shown(),
+            Origin::Volume { .. } => "the volume".to_owned(),
         }
     }
 }
@@ -190,6 +198,12 @@ pub fn known_model(entry: &ModelCacheEntry) -> Option<ModelRef> {
 
 /// Where the bytes of an entry come from.
 pub fn origin(spec: &ModelCacheEntrySpec) -> Result<Origin, Why> {
+    if let Some(volume) = spec.source.as_ref().and_then(|source| source.volume.as_ref()) {
+        let manifest = volume.manifest_sha256.as_deref().map(str::parse).transpose();
+        let manifest = manifest
+            .map_err(|error| Why::new(Reason::Conflict, format!("spec.source.volume.manifestSha256: {error}")))?;
+        return Ok(Origin::Volume { model: parse_model(spec)?, manifest });
+    }
     let Some(archive) = spec.source.as_ref().and_then(|source| source.archive.as_ref()) else {
         return Ok(Origin::Hub { model: parse_model(spec)?, files: files(spec.files.as_ref()) });
     };

@@ -11,7 +11,7 @@ mod reconcile;
 mod scene;
 mod write;
 
-use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, label};
+use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, label};
 use crate::controller::config::Config;
 use crate::controller::plan::{Consumer, archive_claim, wanted_claim};
 use futures::channel::mpsc::UnboundedReceiver;
@@ -128,11 +128,13 @@ async fn control(client: Client, options: Options, stop: CancellationToken) {
     let context = Arc::new(Context::new(client.clone(), options.config, options.identity, entries.store(), consumers));
     let entries = of_entries(entries, &client, &mut pods);
     let (exports, imports) = (of_exports(&client, &mut pods), of_imports(&client, &mut pods));
+    let inventories = of_inventories(&client, &mut pods);
     tokio::join!(
         Box::pin(pods.watch(client, stop.clone())),
         Box::pin(run_loop(entries, &context, &stop)),
         Box::pin(run_loop(exports, &context, &stop)),
         Box::pin(run_loop(imports, &context, &stop)),
+        Box::pin(run_loop(inventories, &context, &stop)),
         preseed
     );
 }
@@ -191,6 +193,17 @@ fn of_imports(client: &Client, pods: &mut Pods) -> Controller<ModelCacheImport> 
     imports.watches(Api::<ModelCacheEntry>::all(client.clone()), made_for(label::IMPORT_UID), move |entry| {
         let uid = entry.labels().get(label::IMPORT_UID).cloned();
         those_where(&store, move |import| import.metadata.uid == uid)
+    })
+}
+
+fn of_inventories(client: &Client, pods: &mut Pods) -> Controller<ModelCacheInventory> {
+    let inventories = all::<ModelCacheInventory>(client, pods);
+    let store = inventories.store();
+    inventories.watches(Api::<PersistentVolumeClaim>::all(client.clone()), watcher::Config::default(), move |claim| {
+        those_where(&store, move |inventory| {
+            inventory.namespace() == claim.namespace()
+                && Some(&inventory.spec.claim_name) == claim.metadata.name.as_ref()
+        })
     })
 }
 

@@ -2,11 +2,13 @@
 
 use super::reconcile::Context;
 use super::scene::{self, Subject};
-use crate::api::Phase;
 use crate::api::export::ExportPhase;
-use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, label};
+use crate::api::{
+    HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, Phase, label,
+};
 use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
+use crate::controller::plan::inventory::ObservedInventory;
 use crate::controller::plan::placement::{NodeSight, nodes_to_see};
 use crate::controller::plan::{
     ConnectionSight, Consumer, Observed, Scene, archive_claim, attempt, peers, wanted_claim,
@@ -114,6 +116,33 @@ pub(super) async fn import(context: &Context, import: &ModelCacheImport) -> Resu
         config: context.config.clone(),
         scene,
         refused: Vec::new(),
+        now,
+        nonce: nonce(),
+    })
+}
+
+pub(super) async fn inventory(
+    context: &Context,
+    inventory: &ModelCacheInventory,
+) -> Result<ObservedInventory, kube::Error> {
+    let namespace = inventory.namespace().unwrap_or_default();
+    let subject = Subject {
+        namespace: &namespace,
+        label: label::INVENTORY_UID,
+        uid: inventory.uid().unwrap_or_default(),
+        claim: Some(inventory.spec.claim_name.clone()),
+        archive_claim: None,
+        recorded: inventory.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
+    };
+    let now = Timestamp::now();
+    let scene = scene::observe(&context.client, &subject, now).await?;
+    let all = context.entries.state();
+    let of_namespace = all.iter().filter(|entry| entry.namespace().as_ref() == Some(&namespace));
+    Ok(ObservedInventory {
+        inventory: inventory.clone(),
+        entries: of_namespace.map(|entry| (**entry).clone()).collect(),
+        config: context.config.clone(),
+        scene,
         now,
         nonce: nonce(),
     })

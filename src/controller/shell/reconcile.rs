@@ -2,11 +2,12 @@
 
 use super::write::Subject;
 use super::{observe, write};
-use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheImport};
+use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory};
 use crate::controller::config::Config;
 use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
-use crate::controller::plan::{self, Consumer, Met, Observed, Plan, export, import};
+use crate::controller::plan::inventory::ObservedInventory;
+use crate::controller::plan::{self, Consumer, Met, Observed, Plan, export, import, inventory};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
@@ -125,6 +126,19 @@ impl Round for ModelCacheImport {
     }
     fn obstructed(observed: &ObservedImport, _: &Met<'_>, all: &[Met<'_>]) -> Plan<Self::Status> {
         import::obstructed(observed, all)
+    }
+}
+
+impl Round for ModelCacheInventory {
+    type Observed = ObservedInventory;
+    fn observe(&self, context: &Context) -> impl Future<Output = Result<ObservedInventory, kube::Error>> + Send {
+        observe::inventory(context, self)
+    }
+    fn decide(observed: &ObservedInventory) -> Plan<Self::Status> {
+        inventory::decide(observed)
+    }
+    fn obstructed(observed: &ObservedInventory, first: &Met<'_>, _: &[Met<'_>]) -> Plan<Self::Status> {
+        inventory::obstructed(observed, &first.obstacle)
     }
 }
 

@@ -6,7 +6,7 @@
 use super::reconcile::Context;
 use crate::api::{
     FIELD_MANAGER, FINALIZER, ModelCacheEntry, ModelCacheEntryStatus, ModelCacheExport, ModelCacheExportStatus,
-    ModelCacheImport, ModelCacheImportStatus, label,
+    ModelCacheImport, ModelCacheImportStatus, ModelCacheInventory, ModelCacheInventoryStatus, label,
 };
 use crate::controller::plan::{Action, Notice, Obstacle, Why, writers};
 use crate::format::outcome::shorten;
@@ -61,6 +61,14 @@ impl Subject for ModelCacheExport {
 impl Subject for ModelCacheImport {
     const UID_LABEL: &'static str = label::IMPORT_UID;
     type Status = ModelCacheImportStatus;
+    fn said(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+}
+
+impl Subject for ModelCacheInventory {
+    const UID_LABEL: &'static str = label::INVENTORY_UID;
+    type Status = ModelCacheInventoryStatus;
     fn said(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }

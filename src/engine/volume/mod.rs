@@ -68,6 +68,15 @@ impl Volume {
         Ok(opened)
     }
 
+    /// Opens a volume to look at it: nothing is made. None if the cache's root is not there.
+    pub fn look(path: &Path, sub_path: Option<&RelPath>) -> Result<Option<Self>, VolumeError> {
+        let below = sub_path.map_or(Path::new(""), RelPath::as_path);
+        let Some(root) = Dir::open_root(path)?.open_dir(below)? else { return Ok(None) };
+        let opened = Self { root };
+        opened.check_version()?;
+        Ok(Some(opened))
+    }
+
     /// The cache's root.
     pub fn root(&self) -> &Dir {
         &self.root

@@ -4,6 +4,7 @@ mod archive;
 mod deletion;
 mod export;
 mod import;
+mod inventory;
 mod lifecycle;
 mod placement;
 mod sizing;
