@@ -9,7 +9,8 @@ use crate::controller::config::Config;
 use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::{
-    ArchiveSpot, CaSource, HubView, Observed, Origin, Wanted, known_model, merge, origin, wanted_claim,
+    ArchiveSpot, CaSource, HubView, Observed, Origin, Wanted, hub_view, is_waiting_twin, known_model, merge, origin,
+    wanted_claim,
 };
 use crate::format::layout::Source;
 use crate::format::task::{
@@ -82,11 +83,20 @@ fn import(archive: ArchivePlace, sha256: Option<Sha256>, expected: Option<&Model
     Import { archive, sha256, expected, verify_against: None }
 }
 
-/// What a volume calls the source of an entry's archive.
-fn archive_source(observed: &Observed) -> Option<Sha256> {
-    let Ok(Origin::Archive { place, sha256, expected }) = origin(&observed.entry.spec) else { return None };
-    let archive = archive_place(&place, &wanted_claim(&observed.entry)?, None);
-    Source::of_import(&import(archive, sha256, expected.as_ref())).map(|source| source.digest())
+/// What a volume calls the source of an entry: its archive, or the Hub that its last attempt used.
+fn source_of(observed: &Observed) -> Option<Sha256> {
+    let source = match origin(&observed.entry.spec).ok()? {
+        Origin::Archive { place, sha256, expected } => {
+            let archive = archive_place(&place, &wanted_claim(&observed.entry)?, None);
+            Source::of_import(&import(archive, sha256, expected.as_ref()))?
+        }
+        Origin::Hub { model, files } => {
+            let used = observed.entry.status.as_ref().and_then(|status| status.endpoint.as_ref()?.parse().ok());
+            let connected = || hub_view(&observed.connection, &observed.config).ok().map(|hub| hub.endpoint);
+            Source::of_hub(&used.or_else(connected)?, &model, &files)
+        }
+    };
+    Some(source.digest())
 }
 
 /// The Job that removes the entry's files from a shared claim. It needs no Hub, so it cannot fail for one.
@@ -101,8 +111,9 @@ pub fn delete_job(observed: &Observed) -> Option<Job> {
         work: Work::Delete(Delete {
             model: known_model(&observed.entry),
             // Whoever failed did not make what is there.
-            unfinished_only: observed.entry.status.as_ref().is_none_or(|status| status.manifest.is_none()),
-            source: archive_source(observed),
+            unfinished_only: observed.entry.status.as_ref().is_none_or(|status| status.manifest.is_none())
+                && !is_waiting_twin(&observed.entry),
+            source: source_of(observed),
         }),
     };
     let settings = merge(spec.job.clone().unwrap_or_default(), &observed.config.job);

@@ -76,22 +76,18 @@ fn has_files_to_remove(observed: &Observed) -> bool {
     if !shared || spec.reclaim_policy == Some(ReclaimPolicy::Retain) {
         return false;
     }
-    let touched =
-        observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some()) || !observed.scene.jobs.is_empty();
-    if !touched {
-        return false;
-    }
     // What an unfinished import left goes too, though nobody knows its model.
     let is_import = spec.source.as_ref().is_some_and(|source| source.archive.is_some());
     match wanted::known_model(&observed.entry).map(|model| model.key().to_string()) {
         // A twin keeps the same model in the same place: the files are the twin's now.
-        Some(key) if observed.peers.iter().any(|peer| peer.key == key && !peer.deleting) => return false,
+        Some(key) if observed.peers.iter().any(|peer| peer.key == key && peer.takes_over) => return false,
         None if !is_import => return false,
         _ => {}
     }
     observed.scene.claim.as_ref().is_some_and(|claim| {
         claim.metadata.deletion_timestamp.is_none()
-            && claim.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Lost")
+            // On a claim without a volume there is nothing, and a Job would give it one.
+            && claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
     })
 }
 
@@ -157,6 +153,10 @@ fn block(draft: &mut Draft, why: Option<&Why>) {
 
 fn deleting(observed: &Observed, actions: Vec<Action>, message: &str) -> Plan {
     let mut draft = Draft::of(observed);
+    if observed.entry.status.as_ref().and_then(|status| status.phase) != Some(Phase::Deleting) {
+        // What the transfer waited for is no reason to wait with the removal.
+        draft.start_anew(None);
+    }
     draft.phase(Phase::Deleting, "Deleting", message);
     finish(observed, draft, actions, Some(LISTEN_EVERY))
 }

@@ -22,12 +22,12 @@ pub mod writers;
 
 pub use consumer::Consumer;
 pub use decide::decide;
-pub use observed::{ConnectionSight, Observed, Peer, Scene, Warning, peers};
+pub use observed::{ConnectionSight, Observed, Peer, Scene, Warning, is_waiting_twin, peers};
 pub use status::{Obstacle, obstructed};
 pub use usage::Usage;
 pub use wanted::{
-    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, merge, origin, volume_and_key,
-    wanted_claim, without_query,
+    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, hub_view, known_model, merge, origin,
+    volume_and_key, wanted_claim, without_query,
 };
 
 use crate::api::{ModelCacheEntry, ModelCacheEntryStatus};

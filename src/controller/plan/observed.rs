@@ -3,10 +3,11 @@
 use super::consumer::Consumer;
 use super::{record, volume_and_key};
 use crate::api::status::AttemptsStatus;
-use crate::api::{HubConnection, ModelCacheEntry, label};
+use crate::api::{HubConnection, ModelCacheEntry, condition, label};
 use crate::controller::config::Config;
 use crate::format::outcome::Heard;
 use crate::format::task::{TASK_VARIABLE, Task};
+use crate::ident::Reason;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -86,8 +87,9 @@ pub struct Peer {
     pub key: String,
     /// Whether it was there before this entry.
     pub older: bool,
-    /// Whether it is being deleted.
-    pub deleting: bool,
+    /// Whether the files of the same model are its own when this entry goes: it has them, or was there first, or waits only
+    /// for this one to go. One that is being deleted takes over nothing.
+    pub takes_over: bool,
 }
 
 /// A Job with the task that it carries.
@@ -194,10 +196,23 @@ pub fn peers<'a>(entry: &ModelCacheEntry, all: impl IntoIterator<Item = &'a Mode
                 name: other.name_any(),
                 key,
                 older: age(other) < age(entry),
-                deleting: other.metadata.deletion_timestamp.is_some(),
+                takes_over: other.metadata.deletion_timestamp.is_none()
+                    && (has_model(other) || is_waiting_twin(other) || age(other) < age(entry)),
             })
         })
         .collect()
+}
+
+/// Whether a worker's success is recorded.
+fn has_model(entry: &ModelCacheEntry) -> bool {
+    entry.status.as_ref().is_some_and(|status| status.manifest.is_some())
+}
+
+/// Whether the entry is the younger twin of another: the files become its own when that one goes, even if it goes itself
+/// before it could see them.
+pub fn is_waiting_twin(entry: &ModelCacheEntry) -> bool {
+    let conditions = entry.status.as_ref().map_or(&[] as &[_], |status| &status.conditions);
+    record::reason_of(conditions, condition::READY) == Some(Reason::DuplicateEntry.as_str())
 }
 
 /// The task that a Job carries in its environment.

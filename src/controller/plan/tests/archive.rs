@@ -77,7 +77,7 @@ fn the_claim_of_an_archive_is_waited_for() {
 #[test]
 fn an_imported_twin_of_an_older_entry_is_told_apart() {
     let (_, mut world) = round(imported(round(from_claim()).1.running(), None));
-    world.peers = vec![Peer { name: "first".into(), key: KEY.into(), older: true, deleting: false }];
+    world.peers = vec![Peer { name: "first".into(), key: KEY.into(), older: true, takes_over: true }];
     let plan = decide(&world);
     assert_eq!(ready_reason(&plan), Reason::DuplicateEntry.as_str());
     assert!(plan.notices[0].message.contains("org/packed@v2"), "{}", plan.notices[0].message);

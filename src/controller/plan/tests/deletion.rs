@@ -114,7 +114,57 @@ fn nothing_is_asked_of_a_claim_or_namespace_that_is_gone() {
 
 #[test]
 fn an_entry_that_never_wrote_leaves_at_once() {
-    assert_eq!(kinds(&decide(&shared_claim().deleted())), ["RemoveFinalizer"]);
+    let mut world = shared_claim();
+    world.entry.metadata.finalizers = None;
+    world.scene.claim = None;
+    let (plan, world) = round(world);
+    assert_eq!(kinds(&plan), [""; 0], "nothing to protect before the first attempt");
+    assert_eq!(kinds(&decide(&world.deleted())), [""; 0]);
+    let mut world = shared_claim().deleted();
+    world.scene.claim = Some(crate::controller::fixture::claim("shared", "Pending"));
+    assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"], "an unbound claim holds nothing");
+}
+
+#[test]
+fn the_finalizer_comes_before_the_first_job_and_outlives_a_status_that_was_not_written() {
+    let mut world = shared_claim();
+    world.entry.metadata.finalizers = None;
+    let (plan, mut world) = round(world);
+    assert_eq!(kinds(&plan), ["AddFinalizer", "CreateJob"]);
+    // The operator was killed before it wrote the status, and the Job was deleted by hand.
+    (world.entry.status, world.scene.jobs) = (None, Vec::new());
+    assert_eq!(kinds(&decide(&world.deleted())), ["CreateJob"], "there may be partial work");
+}
+
+#[test]
+fn a_removal_does_not_wait_for_what_the_transfer_waited_for() {
+    let (_, world) = round(shared_claim());
+    let (_, world) = round(world.running().failed(Reason::GatedModel, None));
+    let (plan, world) = round(world.deleted());
+    assert_eq!(kinds(&plan), ["DeleteJob"], "the failed Job goes first");
+    assert_eq!(kinds(&decide(&world.forgotten())), ["CreateJob"], "the next attempt would have come in an hour");
+}
+
+#[test]
+fn the_younger_twin_removes_what_the_older_left_to_it() {
+    use crate::controller::plan::peers;
+    let mut younger = shared_claim();
+    younger.peers = vec![Peer { name: "elder".into(), key: "hf@org/model".into(), older: true, takes_over: true }];
+    let (_, mut younger) = round(younger);
+    let mut elder = ready();
+    younger.entry.metadata.uid = Some("uid-2".to_owned());
+    elder.peers = peers(&elder.entry, [&younger.entry]);
+    assert_eq!(kinds(&decide(&elder.clone().deleted())), ["RemoveFinalizer"], "the files are the twin's now");
+    younger.peers = Vec::new();
+    let younger = younger.deleted();
+    assert!(!removal(&decide(&younger)).unfinished_only, "nobody else would remove them");
+    elder.peers = peers(&elder.entry, [&younger.entry]);
+    assert_eq!(kinds(&decide(&elder.clone().deleted())), ["CreateJob"]);
+    // A twin that waits for something else has not taken anything over.
+    let mut waiting = shared_claim().entry;
+    waiting.metadata.uid = Some("uid-2".to_owned());
+    elder.peers = peers(&elder.entry, [&waiting]);
+    assert_eq!(kinds(&decide(&elder.deleted())), ["CreateJob"]);
 }
 
 #[test]
@@ -123,9 +173,9 @@ fn retain_and_a_living_twin_keep_the_files() {
     world.entry.spec.reclaim_policy = Some(crate::api::entry::ReclaimPolicy::Retain);
     assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
     let mut world = ready().deleted();
-    let twin = |deleting| vec![Peer { name: "twin".into(), key: "hf@org/model".into(), older: false, deleting }];
-    world.peers = twin(false);
-    assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
+    let twin = |takes_over| vec![Peer { name: "twin".into(), key: "hf@org/model".into(), older: false, takes_over }];
     world.peers = twin(true);
+    assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
+    world.peers = twin(false);
     assert_eq!(kinds(&decide(&world)), ["CreateJob"], "two that go must not each leave it to the other");
 }

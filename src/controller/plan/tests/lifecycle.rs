@@ -137,7 +137,7 @@ fn an_outside_cause_is_looked_at_every_hour() {
 #[test]
 fn a_twin_in_the_same_volume_fails_and_names_the_older_one() {
     let mut world = shared_claim();
-    world.peers = vec![Peer { name: "elder".into(), key: "hf@org/model".into(), older: true, deleting: false }];
+    world.peers = vec![Peer { name: "elder".into(), key: "hf@org/model".into(), older: true, takes_over: true }];
     let plan = decide(&world);
     assert_eq!((ready_reason(&plan), kinds(&plan).len()), ("DuplicateEntry", 0));
     assert!(plan.notices[0].message.contains("elder"));
