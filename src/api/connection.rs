@@ -1,6 +1,7 @@
 //! `HubConnection`: where a Hub is and how to log in.
 
-use super::rules::{ENDPOINT_PATTERN, PROXY_PATTERN};
+use super::rules::{ENDPOINT_PATTERN, PERIOD_PATTERN, PROXY_PATTERN};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,17 +15,25 @@ use serde::{Deserialize, Serialize};
     namespaced,
     shortname = "hubc",
     category = "modelcache",
+    status = "HubConnectionStatus",
     derive = "PartialEq",
-    doc = "Where a Hugging Face Hub is and how to log in.",
+    doc = "Where a Hugging Face Hub is, how to log in, and how much of it is kept.",
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.endpoint"),
     printcolumn(name = "Token", type_ = "string", json_path = ".spec.tokenSecretRef.name"),
+    printcolumn(name = "Entries", type_ = "integer", json_path = ".status.entries"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 // At least 1k: `50m` is a twentieth of a byte, and a slip of the pen.
 #[x_kube(
     validation = Rule::new("!has(self.limitBytesPerSecond) || (isQuantity(self.limitBytesPerSecond) && !quantity(self.limitBytesPerSecond).isLessThan(quantity('1k')))")
-        .message("spec.limitBytesPerSecond must be a quantity of at least 1k, such as 50M")
+        .message("spec.limitBytesPerSecond must be a quantity of at least 1k, such as 50M"),
+    validation = Rule::new("!has(self.cache) || !has(self.cache.retention) || !has(self.cache.retention.unusedFor) || duration(self.cache.retention.unusedFor) >= duration('1m')")
+        .message("spec.cache.retention.unusedFor must be at least 1m"),
+    validation = Rule::new("!has(self.cache) || !has(self.cache.retention) || !has(self.cache.retention.maxUsed) || (isQuantity(self.cache.retention.maxUsed) && !quantity(self.cache.retention.maxUsed).isLessThan(quantity('1k')))")
+        .message("spec.cache.retention.maxUsed must be a quantity of at least 1k, such as 500Gi"),
+    validation = Rule::new("!has(self.cache) || !has(self.cache.retention) || !has(self.cache.retention.minFree) || (isQuantity(self.cache.retention.minFree) && !quantity(self.cache.retention.minFree).isLessThan(quantity('1k')))")
+        .message("spec.cache.retention.minFree must be a quantity of at least 1k, such as 50Gi")
 )]
 pub struct HubConnectionSpec {
     /// The Hub's base address. Default: the operator's.
@@ -45,6 +54,102 @@ pub struct HubConnectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub limit_bytes_per_second: Option<String>,
+    /// What holds for the models that come from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSpec>,
+}
+
+/// What holds for the models of a connection.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheSpec {
+    /// When models go by themselves. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<CacheRetention>,
+}
+
+/// When models of a connection go by themselves. One that is pinned, in use or wanted never goes.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheRetention {
+    /// `unusedFor` of the entries that have none: `720h`, at least `1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 32), regex(pattern = PERIOD_PATTERN))]
+    pub unused_for: Option<String>,
+    /// In each claim that entries share: while less than this is free, the model that was not used for longest goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub min_free: Option<String>,
+    /// In each claim that entries share: while the connection's models are larger than this together, the model that was not
+    /// used for longest goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub max_used: Option<String>,
+}
+
+/// What the operator says of a connection: the models that use it, and which of them would go next.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HubConnectionStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// How many entries use the connection.
+    #[serde(default)]
+    pub entries: i64,
+    /// The bytes of their models.
+    #[serde(default)]
+    pub bytes: i64,
+    /// What holds and what does not, each with its reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The shared claims that hold their models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["claimName"]))]
+    pub claims: Vec<ClaimUseStatus>,
+}
+
+/// A shared claim, and the connection's models in it.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimUseStatus {
+    /// The claim.
+    pub claim_name: String,
+    /// How many of the connection's models are in it.
+    pub models: i64,
+    /// Their bytes.
+    pub used_bytes: i64,
+    /// What could still be written, when the newest Job of any entry in the claim ended; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<i64>,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_at: Option<Time>,
+    /// Which limit is broken, and by how much; absent while none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<String>,
+    /// The entry whose model is going now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub going: Option<String>,
+    /// Whose models go next when a limit is broken, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next: Vec<NextToGo>,
+    /// How many do not go, by the reason: `in use: 3, pinned: 1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
+}
+
+/// An entry whose model goes when room is needed.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NextToGo {
+    /// The entry.
+    pub entry: String,
+    /// The bytes of its model.
+    pub bytes: i64,
+    /// When it was last used, or published.
+    pub unused_since: Time,
 }
 
 /// A key in a Secret of the same namespace.

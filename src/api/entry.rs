@@ -2,8 +2,8 @@
 
 use super::job::JobSettings;
 use super::rules::{
-    ARCHIVE_URL_PATTERN, FILE_PATTERN, GROWTH_RULE, REPO_PATTERN, REVISION_PATTERN, SHA256_PATTERN, STORAGE_RULE,
-    immutable, unsupported,
+    ARCHIVE_URL_PATTERN, FILE_PATTERN, GROWTH_RULE, PERIOD_PATTERN, REPO_PATTERN, REVISION_PATTERN, SHA256_PATTERN,
+    STORAGE_RULE, immutable, unsupported,
 };
 use super::status::ModelCacheEntryStatus;
 use super::storage::StorageSpec;
@@ -75,10 +75,20 @@ use serde::{Deserialize, Serialize};
         .message("spec.source.volume needs spec.storage.claimName: the model is in an existing claim"),
     validation = unsupported!("!has(self.source) || !has(self.source.upload)", "spec.source.upload"),
     validation = unsupported!("has(self.storage)", "leaving out spec.storage (a default storage)"),
-    validation = unsupported!("!has(self.update) || !has(self.update.policy) || self.update.policy == 'Pinned'", "spec.update.policy other than Pinned"),
-    validation = unsupported!("!has(self.update) || !has(self.update.interval)", "spec.update.interval"),
-    validation = unsupported!("!has(self.update) || !has(self.update.keep)", "spec.update.keep"),
-    validation = unsupported!("!has(self.retention)", "spec.retention")
+    validation = Rule::new("!has(self.update) || !has(self.update.policy) || self.update.policy == 'Pinned' || !has(self.source) || has(self.source.hub)")
+        .message("spec.update.policy must be Pinned for an archive: only a Hub has newer commits"),
+    validation = Rule::new("!has(self.update) || !has(self.update.policy) || self.update.policy == 'Pinned' || !has(self.revision) || !self.revision.matches('^[0-9a-f]{40}$')")
+        .message("spec.update.policy must be Pinned where spec.revision is a commit, which never moves"),
+    validation = Rule::new("!has(self.update) || !has(self.update.interval) || (has(self.update.policy) && self.update.policy != 'Pinned')")
+        .message("spec.update.interval is for the policies Notify and Track"),
+    validation = Rule::new("!has(self.update) || !has(self.update.keep) || (has(self.update.policy) && self.update.policy != 'Pinned')")
+        .message("spec.update.keep is for the policies Notify and Track"),
+    validation = Rule::new("!has(self.update) || !has(self.update.interval) || duration(self.update.interval) >= duration('1m')")
+        .message("spec.update.interval must be at least 1m"),
+    validation = Rule::new("!has(self.retention) || !has(self.retention.unusedFor) || duration(self.retention.unusedFor) >= duration('1m')")
+        .message("spec.retention.unusedFor must be at least 1m"),
+    validation = Rule::new("!has(self.retention) || !has(self.retention.unusedFor) || !has(self.reclaimPolicy) || self.reclaimPolicy == 'Delete'")
+        .message("spec.retention.unusedFor removes the model, which spec.reclaimPolicy Retain forbids")
 )]
 pub struct ModelCacheEntrySpec {
     /// The repo on the Hub: `org/name`. It may be left out for an archive, which names its model.
@@ -104,7 +114,7 @@ pub struct ModelCacheEntrySpec {
     /// What happens when the revision moves on the Hub. Default: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateSpec>,
-    /// When the model may go by itself. Default: never.
+    /// When the model may go by itself. Default: what the connection says, else never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionSpec>,
     /// Settings of the worker's Job.
@@ -250,14 +260,15 @@ pub enum ReclaimPolicy {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateSpec {
-    /// `Pinned` (default), `Notify` or `Track`. (The last two are not supported yet.)
+    /// `Pinned` (default): nothing. `Notify`: the condition `Drifted` says that there is a newer commit. `Track`: the newer
+    /// commit is downloaded, and replaces the old one when it is whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<UpdatePolicy>,
-    /// How often the Hub is asked. (Not supported yet.)
+    /// How often the Hub is asked: at least `1m`. Default: `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(min = 2, max = 32), regex(pattern = PERIOD_PATTERN))]
     pub interval: Option<String>,
-    /// How many older snapshots are kept. (Not supported yet.)
+    /// How many older snapshots stay on the volume after an update. Default: 1. One that a Pod mounts stays in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub keep: Option<i32>,
@@ -273,16 +284,17 @@ pub enum UpdatePolicy {
     Track,
 }
 
-/// When the model may go by itself. (Not supported yet.)
+/// When the model may go by itself.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RetentionSpec {
-    /// Never evicted.
+    /// Never evicted, whatever the other limits say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<bool>,
-    /// Evicted after this long without use, such as `720h`.
+    /// Evicted after this long without use, such as `720h`: at least `1m`. Default: the connection's
+    /// `cache.retention.unusedFor`, else never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(min = 2, max = 32), regex(pattern = PERIOD_PATTERN))]
     pub unused_for: Option<String>,
 }
 

@@ -38,7 +38,7 @@ mod rules;
 pub mod status;
 pub mod storage;
 
-pub use connection::{HubConnection, HubConnectionSpec};
+pub use connection::{HubConnection, HubConnectionSpec, HubConnectionStatus};
 pub use entry::{ModelCacheEntry, ModelCacheEntrySpec};
 pub use export::{ModelCacheExport, ModelCacheExportSpec, ModelCacheExportStatus};
 pub use import::{ModelCacheImport, ModelCacheImportSpec, ModelCacheImportStatus};
@@ -91,7 +91,7 @@ pub mod label {
 pub mod annotation {
     /// The user that created an entry or an import; an admission policy guards it.
     pub const CREATED_BY: &str = "modelcache.dev/created-by";
-    /// Any new value makes a failed entry try again now.
+    /// Any new value makes a failed entry try again now, an evicted one come back, and a drifted one take the newer commit.
     pub const RETRY: &str = "modelcache.dev/retry";
     /// On a Job: the generation of the entry's spec that it was made for.
     pub const GENERATION: &str = "modelcache.dev/generation";
@@ -119,11 +119,13 @@ pub mod condition {
     pub const VERIFIED: &str = "Verified";
     /// Pods use the model.
     pub const IN_USE: &str = "InUse";
-    /// The revision moved on the Hub. (Set by a later release.)
+    /// The revision moved on the Hub, and the entry has an older commit.
     pub const DRIFTED: &str = "Drifted";
     /// The archive of an export is whole, under its final name; every archive of an import is in; an inventory says what is
     /// on its volume.
     pub const COMPLETE: &str = "Complete";
+    /// The models of a connection keep its `cache.retention`.
+    pub const WITHIN_LIMITS: &str = "WithinLimits";
     /// Something keeps the deletion from ending.
     pub const DELETION_BLOCKED: &str = "DeletionBlocked";
 }

@@ -18,6 +18,8 @@ pub(super) const ARCHIVE_URL_PATTERN: &str = r"^https://[^\s/?#@\\]+(/[^\s#\\]*)
 pub(super) const SHA256_PATTERN: &str = "^[0-9a-f]{64}$";
 /// A file below a claim's root: no empty, `.` or `..` names, no backslashes, nothing that is not shown.
 pub(super) const FILE_PATTERN: &str = r"^[^/\\\x00-\x1f\x7f]+(/[^/\\\x00-\x1f\x7f]+)*$";
+/// A length of time: hours, minutes and seconds. CEL judges how long.
+pub(super) const PERIOD_PATTERN: &str = "^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$";
 /// A relative folder: no empty, `.` or `..` names, no backslashes.
 pub(super) const SUB_PATH_PATTERN: &str = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$";
 

@@ -40,6 +40,12 @@ pub struct ModelCacheEntryStatus {
     /// Who used the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<UsageStatus>,
+    /// What is known of newer commits; absent under the policy `Pinned`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateStatus>,
+    /// When the model goes, or went, because it was not used or room was needed; absent while it is in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eviction: Option<EvictionStatus>,
     /// The published files in three numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<ManifestStatus>,
@@ -109,6 +115,53 @@ pub struct VolumeStatus {
     /// The model's folder below the claim's root; usable as a `subPath`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// What could still be written, when the last Job of this entry ended; absent where the file system does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<i64>,
+    /// How large the volume was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_bytes: Option<i64>,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_at: Option<Time>,
+}
+
+/// What is known of newer commits.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateStatus {
+    /// When the Hub was last asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<Time>,
+    /// The commit that the revision was at then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_commit: Option<String>,
+    /// The commit that is being downloaded, while the old one stays usable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updating_to: Option<String>,
+    /// The commits that updates replaced, the newest first: Pods that started before may still read them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<ReplacedCommit>,
+}
+
+/// A commit that an update replaced.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplacedCommit {
+    /// The commit.
+    pub commit: String,
+    /// Until when it was the entry's.
+    pub until: Time,
+}
+
+/// When and why a model goes.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EvictionStatus {
+    /// When it goes if nobody uses it before; when it went, in the phase `Evicted`.
+    pub at: Time,
+    /// Why.
+    pub why: String,
 }
 
 /// How far the transfer is.

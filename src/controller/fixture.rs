@@ -39,6 +39,7 @@ pub(crate) fn observed(spec: &str) -> Observed {
         peers: Vec::new(),
         readers: Vec::new(),
         not_grown: None,
+        neighbours: Vec::new(),
         namespace_terminating: false,
         now: now(),
         nonce: NONCE.to_owned(),
@@ -89,6 +90,7 @@ impl Observed {
                     let requests = spec.resources.get_or_insert_default().requests.get_or_insert_default();
                     requests.insert("storage".to_owned(), to.clone());
                 }
+                Action::DeleteClaim { .. } => self.scene.claim = None,
                 Action::SetClaimOwned { .. } | Action::CreateConfigMap(_) | Action::CreateEntry(_) => {}
                 Action::CreateJob(made) => self = self.with_job((**made).clone()),
                 Action::DeleteJob { name, .. } => {

@@ -7,6 +7,7 @@ mod digest;
 mod endpoint;
 mod model;
 mod path;
+mod period;
 mod rate;
 mod reason;
 
@@ -14,6 +15,7 @@ pub use digest::{Commit, FileDigest, GitBlobSha1, Sha256, hex};
 pub use endpoint::Endpoint;
 pub use model::{EntryName, ModelKey, ModelRef, RepoId, Revision};
 pub use path::{COMPONENT_MAX_BYTES, PATH_MAX_BYTES, RelPath};
+pub use period::Period;
 pub use rate::{ByteCount, ByteRate};
 pub use reason::{Reason, Recovery};
 

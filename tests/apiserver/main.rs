@@ -122,6 +122,9 @@ async fn good_entries_are_taken() {
         json!({"source": {"volume": {"manifestSha256": "ab".repeat(32)}}, "reclaimPolicy": "Retain"}),
         json!({"files": {"weights": "Safetensors", "include": ["*.json"], "exclude": ["onnx/"]}}),
         json!({"update": {"policy": "Pinned"}, "reclaimPolicy": "Retain", "suspend": true}),
+        json!({"update": {"policy": "Notify"}, "retention": {"pinned": true}}),
+        json!({"update": {"policy": "Track", "interval": "1h30m", "keep": 0}, "source": {"hub": {}}, "revision": "v1"}),
+        json!({"retention": {"unusedFor": "720h"}, "reclaimPolicy": "Delete"}),
         archive(
             json!({"url": "https://files.example/a.tar?sig=1", "authSecretRef": {"name": "a"}, "sha256": "ab".repeat(32)}),
         ),
@@ -195,13 +198,30 @@ async fn bad_entries_are_refused_with_the_reason() {
             json!({"source": {"archive": {"claimName": "a", "path": "b"}}, "repo": null, "revision": "v1"}),
             "spec.revision needs spec.repo",
         ),
+        (
+            json!({"revision": "ab".repeat(20), "update": {"policy": "Track"}}),
+            "spec.revision is a commit, which never moves",
+        ),
+        (
+            json!({"source": {"archive": {"claimName": "a", "path": "b"}}, "update": {"policy": "Notify"}}),
+            "spec.update.policy must be Pinned for an archive",
+        ),
+        (json!({"update": {"interval": "1h"}}), "spec.update.interval is for the policies"),
+        (json!({"update": {"policy": "Pinned", "keep": 1}}), "spec.update.keep is for the policies"),
+        (json!({"update": {"policy": "Track", "interval": "59s"}}), "spec.update.interval must be at least 1m"),
+        (json!({"update": {"policy": "Track", "interval": "1d"}}), "spec.update.interval"),
+        (json!({"update": {"policy": "Track", "keep": -1}}), "spec.update.keep"),
+        (json!({"update": {"policy": "Follow"}}), "spec.update.policy"),
+        (json!({"retention": {"unusedFor": "59s"}}), "spec.retention.unusedFor must be at least 1m"),
+        (json!({"retention": {"unusedFor": "30d"}}), "spec.retention.unusedFor"),
+        (json!({"retention": {"unusedFor": "-1h"}}), "spec.retention.unusedFor"),
+        (
+            json!({"retention": {"unusedFor": "1h"}, "reclaimPolicy": "Retain"}),
+            "which spec.reclaimPolicy Retain forbids",
+        ),
         // What has no behaviour yet is refused, and never silently ignored.
         (json!({"source": {"upload": {}}}), "spec.source.upload is not supported yet"),
         (json!({"storage": null}), "spec.storage (a default storage) is not supported yet"),
-        (json!({"update": {"policy": "Track"}}), "spec.update.policy other than Pinned is not supported yet"),
-        (json!({"update": {"interval": "1h"}}), "spec.update.interval is not supported yet"),
-        (json!({"update": {"keep": 1}}), "spec.update.keep is not supported yet"),
-        (json!({"retention": {"pinned": true}}), "spec.retention is not supported yet"),
     ] {
         let said = refusal(server.try_entry(spec_with(over.clone())).await, &over.to_string());
         assert!(said.contains(message), "{over}: {said:?} does not contain {message:?}");
@@ -241,6 +261,8 @@ async fn what_names_the_model_and_its_place_is_immutable_and_the_rest_is_not() {
         json!({"suspend": true}),
         json!({"job": {"priorityClassName": "low"}}),
         json!({"update": {"policy": "Pinned"}}),
+        json!({"update": {"policy": "Track", "keep": 2}}),
+        json!({"retention": {"pinned": true}}),
     ] {
         assert!(change("full", spec.clone()).await.is_ok(), "{spec}");
     }
@@ -441,6 +463,8 @@ async fn bad_connections_are_refused() {
         json!({"limitBytesPerSecond": "50M"}),
         json!({"limitBytesPerSecond": "1.5Gi"}),
         json!({"limitBytesPerSecond": "1k"}),
+        json!({"cache": {}}),
+        json!({"cache": {"retention": {"unusedFor": "720h", "minFree": "50Gi", "maxUsed": "1.5Ti"}}}),
     ] {
         let taken = connect(spec.clone()).await;
         assert!(taken.is_ok(), "{spec}: {}", taken.unwrap_err());
@@ -458,6 +482,11 @@ async fn bad_connections_are_refused() {
         (json!({"limitBytesPerSecond": "-1M"}), "limitBytesPerSecond"),
         // A twentieth of a byte, and what somebody meant was 50M.
         (json!({"limitBytesPerSecond": "50m"}), "limitBytesPerSecond"),
+        (json!({"cache": {"retention": {"unusedFor": "10s"}}}), "unusedFor must be at least 1m"),
+        (json!({"cache": {"retention": {"unusedFor": "30d"}}}), "unusedFor"),
+        (json!({"cache": {"retention": {"minFree": "much"}}}), "minFree must be a quantity"),
+        (json!({"cache": {"retention": {"minFree": "50m"}}}), "minFree must be a quantity"),
+        (json!({"cache": {"retention": {"maxUsed": "-1Gi"}}}), "maxUsed must be a quantity"),
     ] {
         let said = refusal(connect(spec.clone()).await, &spec.to_string());
         assert!(said.contains(field), "{spec}: {said:?}");

@@ -73,6 +73,9 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         ("get", "pods:log"),
         ("get", "nodes"),
         ("create", "persistentvolumeclaims"),
+        // The own claim of an entry whose model is evicted.
+        ("delete", "persistentvolumeclaims"),
+        ("patch", "modelcache.dev/hubconnections:status"),
         ("create", "events.k8s.io/events"),
     ] {
         assert!(operator_may(verb, resource, None, None).await, "it may not {verb} {resource}");
@@ -86,7 +89,7 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         ("patch", "nodes"),
         ("create", "pods:exec"),
         ("delete", "pods"),
-        ("delete", "persistentvolumeclaims"),
+        ("patch", "modelcache.dev/hubconnections"),
         ("get", "configmaps"),
         ("create", "configmaps"),
         ("update", "modelcache.dev/modelcacheentries"),

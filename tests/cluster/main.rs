@@ -15,6 +15,7 @@
 
 mod archives;
 mod deletion;
+mod eviction;
 #[path = "../fakehub/mod.rs"]
 mod fakehub;
 mod happy;
@@ -23,6 +24,7 @@ mod inventory;
 mod lifecycle;
 mod refusals;
 mod storage;
+mod updates;
 mod usage;
 mod workers;
 

@@ -10,7 +10,7 @@ use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::inventory::ObservedInventory;
 use crate::controller::plan::{
-    ArchiveSpot, CaSource, HubView, Observed, Origin, Usage, Wanted, Why, hub_view, known_model, merge, origin,
+    ArchiveSpot, CaSource, Freshness, HubView, Observed, Origin, Wanted, Why, hub_view, known_model, merge, origin,
     placement, wanted_claim,
 };
 use crate::format::layout::Source;
@@ -31,8 +31,8 @@ const CA_FILE: &str = "ca.crt";
 const ARCHIVE_PATH: &str = "/archive";
 const ARCHIVE_AUTH_DIR: &str = "/archive-auth";
 
-/// The Job of the next attempt to fill the volume.
-pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
+/// The Job of the next attempt to fill the volume; of a Hub, with such a commit.
+pub fn transfer_job(observed: &Observed, wanted: &Wanted, fresh: &Freshness) -> Job {
     let owner = Owner::of(observed);
     // Who only reads must not re-own the volume.
     let only_reads = matches!(wanted.origin, Origin::Volume { .. });
@@ -46,9 +46,9 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
                 hub: hub_access(&wanted.hub),
                 files: files.clone(),
                 requested_by: wanted.requested_by.clone(),
-                seen_at: None,
-                keep: 0,
-                mounted: Usage::of(&observed.entry, &observed.scene.consumers).mounted.into_iter().collect(),
+                seen_at: fresh.seen_at,
+                keep: fresh.keep,
+                mounted: fresh.mounted.clone(),
             })
         }
         Origin::Archive { place, sha256, expected } => {
@@ -68,9 +68,13 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted) -> Job {
         settings: &wanted.job,
         mounts,
     };
-    let mut job = attempt.job();
+    for_hub(attempt.job(), &wanted.hub)
+}
+
+/// A Job with the way to its Hub, which tells a failed one from what would be tried now.
+fn for_hub(mut job: Job, hub: &HubView) -> Job {
     let annotations = job.metadata.annotations.get_or_insert_default();
-    annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
+    annotations.insert(annotation::HUB.to_owned(), hub.digest());
     job
 }
 
@@ -94,10 +98,7 @@ pub fn resolve_job(observed: &Observed, wanted: &Wanted) -> Option<Job> {
         Task { nonce: observed.nonce.clone(), volume: PathBuf::new(), sub_path: None, work: Work::Resolve(resolve) };
     let (config, settings) = (&observed.config, &wanted.job);
     let attempt = Attempt { owner: &owner, config, task: &task, writes_to: None, settings, mounts };
-    let mut job = attempt.job();
-    let annotations = job.metadata.annotations.get_or_insert_default();
-    annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
-    Some(job)
+    Some(for_hub(attempt.job(), &wanted.hub))
 }
 
 fn hub_access(hub: &HubView) -> HubAccess {
@@ -187,9 +188,7 @@ pub fn export_job(owner: &Owner, config: &Config, wanted: &WantedExport, nonce: 
         }),
     };
     let attempt = Attempt { owner, config, task: &task, writes_to: None, settings: &wanted.job, mounts };
-    let mut job = attempt.job();
-    let annotations = job.metadata.annotations.get_or_insert_default();
-    annotations.insert(annotation::HUB.to_owned(), wanted.hub.digest());
+    let mut job = for_hub(attempt.job(), &wanted.hub);
     // The entry is not deleted while it is read.
     job.metadata.labels.get_or_insert_default().insert(label::READS.to_owned(), wanted.entry.clone());
     job

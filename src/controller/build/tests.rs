@@ -5,10 +5,16 @@ use crate::api::status::ManifestStatus;
 use crate::api::{HubConnection, ModelCacheEntry, label};
 use crate::controller::build;
 use crate::controller::fixture::{observed, own_claim, shared_claim};
-use crate::controller::plan::{ConnectionSight, Observed, Wanted};
+use crate::controller::plan::{ConnectionSight, Freshness, Observed, Wanted};
 
 fn wanted(observed: &Observed) -> Wanted {
     Wanted::of(observed).unwrap()
+}
+
+#[test]
+fn the_job_that_asks_for_the_commit() {
+    let world = shared_claim();
+    insta::assert_yaml_snapshot!(build::resolve_job(&world, &wanted(&world)).unwrap());
 }
 
 #[test]
@@ -20,7 +26,7 @@ fn the_claim_of_an_entry() {
 #[test]
 fn the_job_of_a_plain_entry() {
     let world = own_claim();
-    insta::assert_yaml_snapshot!(build::transfer_job(&world, &wanted(&world)));
+    insta::assert_yaml_snapshot!(build::transfer_job(&world, &wanted(&world), &Freshness::default()));
 }
 
 #[test]
@@ -40,12 +46,13 @@ fn the_job_of_an_entry_with_everything() {
             token_secret_ref: Some(SecretKeyRef { name: "hub".into(), key: "tok".into() }),
             ca_bundle_ref: Some(CaBundleRef { kind: CaBundleKind::ConfigMap, name: "ca".into(), key: "pem".into() }),
             proxy: Some(ProxySpec { https: Some("http://proxy:3128".into()), ..ProxySpec::default() }),
+            cache: None,
             limit_bytes_per_second: Some("50M".into()),
         },
     );
     connection.metadata.namespace = Some("team-a".into());
     world.connection = ConnectionSight::Found(Box::new(connection));
-    insta::assert_yaml_snapshot!(build::transfer_job(&world, &wanted(&world)));
+    insta::assert_yaml_snapshot!(build::transfer_job(&world, &wanted(&world), &Freshness::default()));
 }
 
 #[test]
@@ -79,7 +86,7 @@ fn names_fit_where_they_are_used() {
     let mut world = own_claim();
     world.entry = ModelCacheEntry { metadata: world.entry.metadata.clone(), ..world.entry };
     world.entry.metadata.name = Some(format!("{}-x", "a".repeat(200)));
-    let job = build::transfer_job(&world, &wanted(&world));
+    let job = build::transfer_job(&world, &wanted(&world), &Freshness::default());
     assert!(job.metadata.name.unwrap().len() <= 63 - 6, "the Pod's name adds six characters");
     assert!(job.metadata.labels.unwrap().values().all(|value| value.len() <= 63));
 }
@@ -88,7 +95,7 @@ fn names_fit_where_they_are_used() {
 fn two_entries_for_one_repo_in_one_volume_are_one_writer() {
     let writer = |spec: &str| {
         let world = observed(spec);
-        let labels = build::transfer_job(&world, &wanted(&world)).metadata.labels.unwrap();
+        let labels = build::transfer_job(&world, &wanted(&world), &Freshness::default()).metadata.labels.unwrap();
         [label::VOLUME, label::WRITER].map(|key| labels[key].clone())
     };
     let first = writer("{repo: org/model, storage: {claimName: shared}}");
@@ -103,7 +110,7 @@ fn two_entries_for_one_repo_in_one_volume_are_one_writer() {
 fn the_operators_certificates_come_as_a_config_map_of_the_entry() {
     let mut world = shared_claim();
     world.config.ca_bundle = Some("-----BEGIN CERTIFICATE-----".into());
-    let job = build::transfer_job(&world, &wanted(&world));
+    let job = build::transfer_job(&world, &wanted(&world), &Freshness::default());
     let map = build::ca_config_map(&build::Owner::of(&world), "-----BEGIN CERTIFICATE-----");
     let volumes = job.spec.unwrap().template.spec.unwrap().volumes.unwrap();
     let mounted = volumes.iter().find_map(|volume| volume.config_map.as_ref()).unwrap();

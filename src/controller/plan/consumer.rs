@@ -29,6 +29,8 @@ pub struct Consumer {
     pub owner: String,
     /// The uid of the object whose worker it is.
     pub worker: Option<String>,
+    /// Whether it is the worker of an export, which reads a model.
+    pub is_export: bool,
     /// The claims that it mounts.
     pub claims: Vec<MountedClaim>,
     /// The models and entries that its annotation names.
@@ -88,6 +90,7 @@ impl From<Pod> for Consumer {
             started: status.start_time.map(|Time(time)| time),
             owner: owner(&metadata),
             worker: worker(&metadata),
+            is_export: worker(&metadata).is_some() && has_label(&metadata, label::EXPORT_UID),
             claims: claims(&spec),
             models: models(&metadata),
             node: spec.node_name,
@@ -119,6 +122,10 @@ fn owner(metadata: &ObjectMeta) -> String {
         Some(name) => format!("Deployment/{name}"),
         None => format!("{}/{}", controller.kind, controller.name),
     }
+}
+
+fn has_label(metadata: &ObjectMeta, key: &str) -> bool {
+    metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(key))
 }
 
 fn worker(metadata: &ObjectMeta) -> Option<String> {
@@ -237,6 +244,7 @@ mod tests {
                 "ownerReferences": [{"apiVersion": "v1", "kind": kind, "name": "j", "uid": "j"}]}, "spec": {"containers": []}}))
         };
         assert_eq!(made("Job").worker, Some("e".into()));
+        assert!(made("Job").is_export);
         assert_eq!(made("ReplicaSet").worker, None, "a label alone hides nobody");
     }
 

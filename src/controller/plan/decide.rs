@@ -3,14 +3,14 @@
 use super::attempt::{Standing, standing};
 use super::observed::{Attempt, Observed, Peer};
 use super::status::{Draft, claim_trouble, finish};
-use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, known_model, leaves_files};
-use super::{Action, Plan, Why, backoff, deletion, placement, record, sizing};
+use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files};
+use super::{Action, Freshness, Plan, Why, backoff, deletion, eviction, placement, record, sizing, update};
 use crate::api::entry::ReclaimPolicy;
 use crate::api::{FINALIZER, Phase, annotation};
 use crate::controller::build;
 use crate::format::outcome::{Done, Failed};
 use crate::format::task::Work;
-use crate::ident::{Reason, Recovery};
+use crate::ident::{Commit, Reason, Recovery};
 use k8s_openapi::api::batch::v1::Job;
 use std::time::Duration;
 
@@ -28,6 +28,14 @@ pub fn decide(observed: &Observed) -> Plan {
     if observed.entry.spec.suspend == Some(true) {
         return suspend(observed, actions);
     }
+    if phase(observed) == Some(Phase::Evicted) {
+        return eviction::go_on(observed, actions);
+    }
+    if is_kept(observed)
+        && let Some(why) = eviction::due(observed)
+    {
+        return eviction::begin(observed, why, actions);
+    }
     let wanted = match Wanted::of(observed) {
         Ok(wanted) => wanted,
         // What is on the volume needs no Hub any more.
@@ -43,6 +51,9 @@ pub fn decide(observed: &Observed) -> Plan {
     }
     let is_ready = phase(observed) == Some(Phase::Ready);
     actions.extend(sizing::due_growth(observed, is_ready));
+    if is_kept(observed) {
+        return update::decide(observed, &wanted, actions);
+    }
     match observed.current() {
         Some(attempt) if attempt.job.metadata.deletion_timestamp.is_some() => {
             let mut draft = Draft::of(observed);
@@ -72,7 +83,7 @@ pub fn decide(observed: &Observed) -> Plan {
 }
 
 /// Whether the model was published, in a claim that is still there.
-fn is_kept(observed: &Observed) -> bool {
+pub(super) fn is_kept(observed: &Observed) -> bool {
     let Some(claim) = observed.scene.claim.as_ref().filter(|claim| claim.metadata.deletion_timestamp.is_none()) else {
         return false;
     };
@@ -89,7 +100,7 @@ fn is_transfer(attempt: &Attempt<'_>) -> bool {
 
 /// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
 /// the remedy.
-fn is_stuck_in_the_past(observed: &Observed, job: &Job) -> bool {
+pub(super) fn is_stuck_in_the_past(observed: &Observed, job: &Job) -> bool {
     (is_of_the_past(observed, job) || observed.asked_to_retry().is_some())
         && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
 }
@@ -140,7 +151,12 @@ fn housekeeping(observed: &Observed) -> Vec<Action> {
         _ => {}
     }
     actions.extend(claim_owner(observed));
-    let failed = matches!(phase(observed), Some(Phase::Failed | Phase::Retrying));
+    let failed = match phase(observed) {
+        Some(Phase::Failed | Phase::Retrying) => true,
+        // A failed removal, check or update.
+        Some(Phase::Ready | Phase::Evicted) => observed.attempts_count() > 0,
+        _ => false,
+    };
     actions.extend(record::recorded_jobs(&observed.scene, observed.recorded_job(), failed));
     actions
 }
@@ -178,6 +194,7 @@ fn suspend(observed: &Observed, mut actions: Vec<Action>) -> Plan {
     let mut draft = Draft::of(observed);
     // A finished model stays usable; only further work is stopped.
     if phase(observed) == Some(Phase::Ready) {
+        draft.whole();
         return finish(observed, draft, actions, None);
     }
     draft.phase(Phase::Suspended, "Suspended", "spec.suspend is true: set it to false to go on");
@@ -296,7 +313,7 @@ pub(super) fn again_after_silence(count: i64) -> Duration {
 }
 
 /// A number that differs between entries and stays the same for one.
-fn spread(uid: &str) -> u64 {
+pub(super) fn spread(uid: &str) -> u64 {
     uid.bytes().fold(7, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
 }
 
@@ -306,19 +323,9 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
     let attempts = observed.attempts();
     let retry = observed.asked_to_retry();
     match phase(observed) {
-        Some(Phase::Ready) if is_kept(observed) => {
-            let mut draft = Draft::of(observed);
-            if let Some(retry) = retry {
-                draft.attempts().last_retry = Some(retry.to_owned());
-            }
-            finish(observed, draft, actions, None)
-        }
         Some(Phase::Failed | Phase::Retrying) => {
-            // A connection that was mended counts as a change of the spec.
-            let mended =
-                attempts.and_then(|attempts| attempts.last_hub.as_ref()).is_some_and(|hub| *hub != wanted.hub.digest());
             let changed = sizing::has_other_room(observed)
-                || mended
+                || is_mended(observed, wanted)
                 || status.and_then(|status| status.observed_generation) != observed.entry.metadata.generation;
             if retry.is_some() || changed {
                 let mut draft = Draft::of(observed);
@@ -378,9 +385,7 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
             return finish(observed, draft, actions, Some(LOOK_EVERY));
         }
     }
-    if let Some(CaSource::Operator(pem)) = &wanted.hub.ca {
-        actions.push(Action::CreateConfigMap(Box::new(build::ca_config_map(&build::Owner::of(observed), pem))));
-    }
+    actions.extend(ca_config_map(observed, wanted));
     let (job, phase, word) = if let Some(job) = asks.then(|| build::resolve_job(observed, wanted)).flatten() {
         (job, Phase::Resolving, "Resolving")
     } else {
@@ -391,7 +396,7 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
                 return finish(observed, draft, actions, Some(LOOK_EVERY));
             }
         };
-        (build::transfer_job(observed, wanted), Phase::Provisioning, "Provisioning")
+        (build::transfer_job(observed, wanted, &Freshness::of(observed, None)), Phase::Provisioning, "Provisioning")
     };
     if leaves_files(&observed.entry.spec) && !has_finalizer(observed) && !actions.contains(&Action::AddFinalizer) {
         actions.push(Action::AddFinalizer);
@@ -400,6 +405,25 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
     actions.push(Action::CreateJob(Box::new(job)));
     draft.phase(phase, word, &format!("Job {name} is created"));
     finish(observed, draft, actions, Some(LOOK_EVERY))
+}
+
+/// Creates the Job of a transfer, with what it needs, and gives its name.
+pub(super) fn create_transfer(
+    observed: &Observed,
+    wanted: &Wanted,
+    seen_at: Option<Commit>,
+    actions: &mut Vec<Action>,
+) -> String {
+    actions.extend(ca_config_map(observed, wanted));
+    let job = build::transfer_job(observed, wanted, &Freshness::of(observed, seen_at));
+    let name = job.metadata.name.clone().unwrap_or_default();
+    actions.push(Action::CreateJob(Box::new(job)));
+    name
+}
+
+pub(super) fn ca_config_map(observed: &Observed, wanted: &Wanted) -> Option<Action> {
+    let CaSource::Operator(pem) = wanted.hub.ca.as_ref()? else { return None };
+    Some(Action::CreateConfigMap(Box::new(build::ca_config_map(&build::Owner::of(observed), pem))))
 }
 
 /// What to do about the claim before an attempt.

@@ -103,7 +103,7 @@ pub(super) fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
     deleting(observed, Vec::new(), "the Job that removes the entry's files cannot be created", Some(blocked))
 }
 
-fn is_delete(job: &Job) -> bool {
+pub(super) fn is_delete(job: &Job) -> bool {
     task_of(job).is_some_and(|task| matches!(task.work, Work::Delete(_)))
 }
 

@@ -5,9 +5,11 @@
 
 pub mod attempt;
 pub mod backoff;
+pub mod connection;
 pub mod consumer;
 mod decide;
 mod deletion;
+mod eviction;
 pub mod export;
 pub mod import;
 pub mod inventory;
@@ -15,10 +17,12 @@ pub mod lease;
 pub mod observed;
 pub mod placement;
 mod record;
+pub mod room;
 pub mod sizing;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod update;
 pub mod usage;
 mod wanted;
 pub mod writers;
@@ -27,6 +31,7 @@ pub use consumer::Consumer;
 pub use decide::decide;
 pub use observed::{ConnectionSight, Observed, Peer, PeerStanding, Scene, Warning, peers};
 pub use status::{Obstacle, obstructed};
+pub use update::Freshness;
 pub use usage::Usage;
 pub use wanted::{
     ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, hub_view, known_model, merge, origin, volume_of,
@@ -79,6 +84,13 @@ pub enum Action {
         uid: String,
         /// What it is to ask for.
         to: Quantity,
+    },
+    /// Delete the entry's own claim, and what is in it.
+    DeleteClaim {
+        /// The claim.
+        name: String,
+        /// The claim's uid: a newer one of the same name stays.
+        uid: String,
     },
     /// Create the ConfigMap with the operator's CA certificates.
     CreateConfigMap(Box<ConfigMap>),

@@ -32,6 +32,8 @@ pub struct Observed {
     pub readers: Vec<String>,
     /// Why the claim was not allowed to grow a moment ago.
     pub not_grown: Option<Why>,
+    /// All entries of the namespace, this one too; looked at only where the connection limits the room of its models.
+    pub neighbours: Vec<Arc<ModelCacheEntry>>,
     /// Whether the namespace is being deleted; looked up only while the entry is.
     pub namespace_terminating: bool,
     /// The time.
@@ -190,6 +192,11 @@ impl Observed {
     /// The Job that is at work, or whose end is not recorded yet.
     pub fn current(&self) -> Option<Attempt<'_>> {
         self.scene.current(self.recorded_job())
+    }
+
+    /// Whether there is, or may be, something of the model on its volume.
+    pub fn has_files(&self) -> bool {
+        self.entry.status.as_ref().is_some_and(|status| status.manifest.is_some())
     }
 
     /// Whether the claim was made for this entry (and not by somebody else under the same name).

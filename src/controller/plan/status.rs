@@ -1,12 +1,13 @@
 //! What the status says next.
 
+use super::decide::is_kept;
 use super::observed::{Observed, Scene};
 use super::record::{self, Says, signed};
 use super::wanted::{Origin, Wanted, known_model};
-use super::{Action, Met, Plan, Why, decide, deletion, sizing, usage};
-use crate::api::status::{AttemptsStatus, DisplayStatus, ManifestStatus, ResolvedStatus, VolumeStatus};
+use super::{Action, Met, Notice, Plan, Why, decide, deletion, eviction, sizing, update, usage};
+use crate::api::status::{AttemptsStatus, DisplayStatus, EvictionStatus, ManifestStatus, ResolvedStatus, VolumeStatus};
 use crate::api::{ModelCacheEntryStatus, Phase, condition};
-use crate::format::outcome::{Done, Failed, Progress, Resolved};
+use crate::format::outcome::{Done, Failed, Progress, Resolved, Room};
 use crate::ident::{Commit, ModelKey, ModelRef, Reason};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -17,7 +18,7 @@ use std::time::Duration;
 /// A status on its way from what it was to what it will be.
 #[derive(Debug)]
 pub(super) struct Draft {
-    status: ModelCacheEntryStatus,
+    pub(super) status: ModelCacheEntryStatus,
     generation: Option<i64>,
     claim_uid: Option<String>,
     now: Timestamp,
@@ -80,7 +81,7 @@ impl Draft {
         self.status.conditions.iter().any(|condition| condition.type_ == type_)
     }
 
-    fn set_condition(&mut self, type_: &str, status: &str, reason: &str, message: &str) -> &mut Self {
+    pub(super) fn set_condition(&mut self, type_: &str, status: &str, reason: &str, message: &str) -> &mut Self {
         let says = Says { type_, status, reason, message };
         record::set_condition(&mut self.status.conditions, &says, self.now, self.generation);
         self
@@ -108,7 +109,7 @@ impl Draft {
 
     /// The attempt succeeded.
     pub(super) fn done(&mut self, job: &str, done: &Done, metadata: Option<&str>) -> &mut Self {
-        record::success(self.attempts(), job);
+        self.succeeded(job).measured(done.room);
         if let (Some(volume), Some(path)) = (self.status.volume.as_mut(), &done.path) {
             volume.path = Some(path.to_string());
             volume.claim_uid.clone_from(&self.claim_uid);
@@ -130,15 +131,7 @@ impl Draft {
                 files: signed(manifest.files),
                 bytes: signed(manifest.bytes),
             });
-            self.progress(&Progress {
-                bytes_done: manifest.bytes,
-                bytes_total: manifest.bytes,
-                files_done: manifest.files,
-                files_total: manifest.files,
-                bytes_per_second: 0,
-            });
-            self.display().progress = Some("100%".to_owned());
-            self.display().size = Some(human_bytes(manifest.bytes));
+            self.whole();
         }
         self.condition(condition::STORAGE_READY, true, "Bound", "the claim is bound and mounted").condition(
             condition::TRANSFERRED,
@@ -164,6 +157,28 @@ impl Draft {
         )
     }
 
+    /// The progress is that of the published files.
+    pub(super) fn whole(&mut self) -> &mut Self {
+        if let Some(ManifestStatus { files, bytes, .. }) = self.status.manifest {
+            let (files, bytes) = (u64::try_from(files).unwrap_or_default(), u64::try_from(bytes).unwrap_or_default());
+            self.progress(&Progress {
+                bytes_done: bytes,
+                bytes_total: bytes,
+                files_done: files,
+                files_total: files,
+                bytes_per_second: 0,
+            });
+            self.display().progress = Some("100%".to_owned());
+            self.display().size = Some(human_bytes(bytes));
+        }
+        self
+    }
+
+    /// How many attempts ended since the last success.
+    pub(super) fn attempts_count(&self) -> i64 {
+        self.status.attempts.as_ref().map_or(0, |attempts| attempts.count)
+    }
+
     /// The model that the metadata names.
     fn imported_model(&self) -> Option<ModelRef> {
         let key = self.status.metadata.as_ref()?.get("modelDefinition")?.get("key")?;
@@ -181,8 +196,7 @@ impl Draft {
 
     /// The attempt failed; `wait` is how long until the next one, if there is one by itself.
     pub(super) fn failed(&mut self, job: &Job, failed: &Failed, wait: Option<Duration>) -> &mut Self {
-        let now = self.now;
-        record::count_failure(self.attempts(), job, failed, wait, now);
+        self.count_failure(job, failed, wait);
         let phase = if failed.reason.exit_code() == 1 { Phase::Retrying } else { Phase::Failed };
         let why = Why::new(failed.reason, failed.message.clone());
         if failed.reason == Reason::ChecksumMismatch {
@@ -220,6 +234,48 @@ impl Draft {
         self
     }
 
+    /// A Job did what it was to do.
+    pub(super) fn succeeded(&mut self, job: &str) -> &mut Self {
+        record::success(self.attempts(), job);
+        self
+    }
+
+    /// A Job failed; `wait` is how long until the next one. What is said of the model does not change.
+    pub(super) fn count_failure(&mut self, job: &Job, failed: &Failed, wait: Option<Duration>) -> &mut Self {
+        let now = self.now;
+        record::count_failure(self.attempts(), job, failed, wait, now);
+        self
+    }
+
+    /// The room of the volume at the end of a Job; where it does not say, an earlier measure no longer holds.
+    pub(super) fn measured(&mut self, room: Option<Room>) -> &mut Self {
+        let now = self.now;
+        if let Some(volume) = &mut self.status.volume {
+            volume.free_bytes = room.map(|room| signed(room.free_bytes));
+            volume.capacity_bytes = room.map(|room| signed(room.capacity_bytes));
+            volume.measured_at = Some(Time(now));
+        }
+        self
+    }
+
+    /// The model goes from now on.
+    pub(super) fn evicting(&mut self, eviction: EvictionStatus) -> &mut Self {
+        self.status.eviction = Some(eviction);
+        self
+    }
+
+    /// The model is no longer on the volume. What it was stays in the status, for people and for whoever wants it back.
+    pub(super) fn forget_files(&mut self) -> &mut Self {
+        let metadata = self.status.metadata.take();
+        self.forget_volume();
+        self.status.metadata = metadata;
+        self.status
+            .conditions
+            .retain(|condition| [condition::READY, condition::IN_USE].contains(&condition.type_.as_str()));
+        self.display().progress = None;
+        self
+    }
+
     /// Forgets what was tried: a change of the spec or a retry starts anew.
     pub(super) fn start_anew(&mut self, retry: Option<&str>) -> &mut Self {
         let attempts = self.attempts();
@@ -249,6 +305,7 @@ impl Draft {
         self.status.metadata = None;
         self.status.progress = None;
         self.status.resolved = None;
+        self.status.update = None;
         if let Some(volume) = &mut self.status.volume {
             *volume = VolumeStatus { path: None, claim_uid: None, ..volume.clone() };
         }
@@ -351,6 +408,16 @@ pub enum Obstacle {
     Denied(Why),
 }
 
+impl Obstacle {
+    /// When to look again.
+    pub(super) fn again(&self) -> Duration {
+        match self {
+            Self::Busy(_) => Duration::from_secs(3),
+            Self::Denied(_) => Duration::from_secs(30),
+        }
+    }
+}
+
 /// The plan as it turns out when actions met obstacles.
 pub fn obstructed(observed: &Observed, met: &[Met<'_>]) -> Plan {
     let mut observed = observed.clone();
@@ -366,6 +433,11 @@ pub fn obstructed(observed: &Observed, met: &[Met<'_>]) -> Plan {
     if observed.entry.metadata.deletion_timestamp.is_some() {
         return deletion::obstructed(&observed, obstacle);
     }
+    match observed.entry.status.as_ref().and_then(|status| status.phase) {
+        Some(Phase::Evicted) => return eviction::obstructed(&observed, obstacle),
+        Some(Phase::Ready) if is_kept(&observed) => return update::obstructed(&observed, obstacle),
+        _ => {}
+    }
     let mut draft = Draft::of(&observed);
     match obstacle {
         Obstacle::Busy(writer) => draft.phase(
@@ -376,11 +448,7 @@ pub fn obstructed(observed: &Observed, met: &[Met<'_>]) -> Plan {
         Obstacle::Denied(why) if why.reason == Reason::Conflict => draft.trouble(Phase::Failed, why),
         Obstacle::Denied(why) => draft.trouble(Phase::Pending, why),
     };
-    let again = match obstacle {
-        Obstacle::Busy(_) => Duration::from_secs(3),
-        Obstacle::Denied(_) => Duration::from_secs(30),
-    };
-    finish(&observed, draft, Vec::new(), Some(again))
+    finish(&observed, draft, Vec::new(), Some(obstacle.again()))
 }
 
 /// A plan of a drafted status: what changed for people becomes a notice.
@@ -388,17 +456,32 @@ pub(super) fn finish(observed: &Observed, mut draft: Draft, actions: Vec<Action>
     draft.grown(observed);
     let mut status = draft.into_status();
     let told_later = usage::tell(observed, &mut status);
-    let again = [again, told_later].into_iter().flatten().min();
-    let told = |type_: &str| {
-        let of = |status: &ModelCacheEntryStatus| {
-            let phase = status.phase.filter(|_| type_ == condition::READY);
-            (phase, record::reason_of(&status.conditions, type_).map(str::to_owned))
-        };
-        let changed = observed.entry.status.as_ref().map(of).unwrap_or_default() != of(&status);
-        record::notice(&status.conditions, type_).filter(|_| changed)
-    };
-    let notices = [condition::READY, condition::STORAGE_GROWN].into_iter().filter_map(told).collect();
+    let goes_later = eviction::tell(observed, &mut status);
+    let again = [again, told_later, goes_later].into_iter().flatten().min();
+    let notices = notices(observed.entry.status.as_ref(), &status);
     Plan { actions, status, notices, again }
+}
+
+/// What changed for people who watch events: the phase or its reason, and whether the Hub has a newer commit.
+fn notices(before: Option<&ModelCacheEntryStatus>, after: &ModelCacheEntryStatus) -> Vec<Notice> {
+    let reason =
+        |status: &ModelCacheEntryStatus, type_: &str| record::reason_of(&status.conditions, type_).map(str::to_owned);
+    let told = |status: &ModelCacheEntryStatus| (status.phase, reason(status, condition::READY));
+    let mut notices = Vec::new();
+    if before.map(told).unwrap_or_default() != told(after) {
+        notices.extend(record::notice(&after.conditions, condition::READY));
+    }
+    let drifted = |status: &ModelCacheEntryStatus| reason(status, condition::DRIFTED);
+    let had_drifted = before.and_then(drifted);
+    // That a model is up to date is news only where it was not.
+    let is_news =
+        drifted(after) != had_drifted && (had_drifted.is_some() || drifted(after).as_deref() != Some("UpToDate"));
+    notices.extend(record::notice(&after.conditions, condition::DRIFTED).filter(|_| is_news));
+    for notice in &mut notices {
+        // The word is also the reason of a worker whose Pod was evicted.
+        notice.warning &= !(after.phase == Some(Phase::Evicted) && notice.reason == "Evicted");
+    }
+    notices
 }
 
 #[cfg(test)]

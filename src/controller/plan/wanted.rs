@@ -158,6 +158,12 @@ impl Wanted {
     }
 }
 
+/// Whether the way to the Hub is another one than that of the last attempt that failed: that counts as a change of the spec.
+pub(super) fn is_mended(observed: &Observed, wanted: &Wanted) -> bool {
+    let last_hub = observed.attempts().and_then(|attempts| attempts.last_hub.as_ref());
+    last_hub.is_some_and(|hub| *hub != wanted.hub.digest())
+}
+
 /// Whether files stay in somebody else's claim when the entry goes, and so need a finalizer to be removed.
 pub(super) fn leaves_files(spec: &ModelCacheEntrySpec) -> bool {
     let shared = spec.storage.as_ref().is_some_and(|storage| storage.volume_claim_template.is_none());

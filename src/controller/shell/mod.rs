@@ -2,6 +2,7 @@
 //!
 //! Every write is in `write`; every decision is made in [`super::plan`].
 
+mod connections;
 mod health;
 mod leader;
 mod observe;
@@ -11,9 +12,12 @@ mod reconcile;
 mod scene;
 mod write;
 
-use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, label};
+use crate::api::{
+    HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, Phase, label,
+};
 use crate::controller::config::Config;
 use crate::controller::plan::{Consumer, archive_claim, wanted_claim};
+use connections::{Concerns, Heard};
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{Stream, StreamExt, stream};
 use health::Health;
@@ -62,6 +66,8 @@ pub enum ShellError {
 
 /// At most so many entries are worked on at a time.
 const CONCURRENCY: u16 = 8;
+/// What happens to several models at once is told of a connection once.
+const GATHERED: Duration = Duration::from_millis(200);
 /// A watch is ended by the server before this time (290 s): what is silent for longer is dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(305);
 
@@ -129,12 +135,14 @@ async fn control(client: Client, options: Options, stop: CancellationToken) {
     let entries = of_entries(entries, &client, &mut pods);
     let (exports, imports) = (of_exports(&client, &mut pods), of_imports(&client, &mut pods));
     let inventories = of_inventories(&client, &mut pods);
+    let connections = of_connections(&client, &mut pods);
     tokio::join!(
         Box::pin(pods.watch(client, stop.clone())),
         Box::pin(run_loop(entries, &context, &stop)),
         Box::pin(run_loop(exports, &context, &stop)),
         Box::pin(run_loop(imports, &context, &stop)),
         Box::pin(run_loop(inventories, &context, &stop)),
+        Box::pin(run_loop(connections, &context, &stop)),
         preseed
     );
 }
@@ -153,12 +161,13 @@ fn all<K: Round>(client: &Client, pods: &mut Pods) -> Controller<K> {
 }
 
 fn of_entries(entries: Controller<ModelCacheEntry>, client: &Client, pods: &mut Pods) -> Controller<ModelCacheEntry> {
+    let heard = Heard::default();
     let store = entries.store();
     let (of_pod, of_claim) = (store.clone(), store.clone());
     entries
         .reconcile_on(touched_by(pods.listen(), of_pod, |pod, entry| {
             let may_use = || wanted_claim(entry).is_some_and(|claim| pod.has_claim(&claim)) || !pod.models.is_empty();
-            pod.worker.is_none() && entry.namespace() == pod.namespace() && may_use()
+            (pod.worker.is_none() || pod.is_export) && entry.namespace() == pod.namespace() && may_use()
         }))
         .watches(Api::<PersistentVolumeClaim>::all(client.clone()), watcher::Config::default(), move |claim| {
             those_where(&of_claim, move |entry| {
@@ -167,12 +176,40 @@ fn of_entries(entries: Controller<ModelCacheEntry>, client: &Client, pods: &mut 
             })
         })
         .watches(Api::<HubConnection>::all(client.clone()), watcher::Config::default(), move |connection| {
-            those_where(&store, move |entry| entry.namespace() == connection.namespace())
+            let concerns = heard.concerns(&connection);
+            those_where(&store, move |entry| {
+                entry.namespace() == connection.namespace()
+                    && match &concerns {
+                        Concerns::Everybody => true,
+                        Concerns::Only(names) => names.contains(&entry.name_any()),
+                    }
+            })
         })
+}
+
+fn of_connections(client: &Client, pods: &mut Pods) -> Controller<HubConnection> {
+    let connections = Controller::new(Api::<HubConnection>::all(client.clone()), watcher::Config::default());
+    let (of_pod, store) = (connections.store(), connections.store());
+    connections
+        .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(GATHERED))
+        .trigger_backoff(WatchPause)
+        .reconcile_on(touched_by(pods.listen(), of_pod, |pod, connection: &HubConnection| {
+            (pod.worker.is_none() || pod.is_export) && connection.namespace() == pod.namespace()
+        }))
+        .watches(Api::<ModelCacheEntry>::all(client.clone()), watcher::Config::default(), move |entry| {
+            those_where(&store, |connection| matters(&entry) && connection.namespace() == entry.namespace())
+        })
+}
+
+/// Whether a connection looks at an entry that changed. Nothing of a model counts before it is there.
+fn matters(entry: &ModelCacheEntry) -> bool {
+    let phase = entry.status.as_ref().and_then(|status| status.phase);
+    !matches!(phase, Some(Phase::Provisioning | Phase::Resolving | Phase::Downloading | Phase::Importing))
 }
 
 fn of_exports(client: &Client, pods: &mut Pods) -> Controller<ModelCacheExport> {
     let exports = all::<ModelCacheExport>(client, pods);
+    let heard = Heard::default();
     let store = exports.store();
     let of_entry = store.clone();
     exports
@@ -183,7 +220,8 @@ fn of_exports(client: &Client, pods: &mut Pods) -> Controller<ModelCacheExport> 
             })
         })
         .watches(Api::<HubConnection>::all(client.clone()), watcher::Config::default(), move |connection| {
-            those_where(&store, move |export| export.namespace() == connection.namespace())
+            let is_for_all = matches!(heard.concerns(&connection), Concerns::Everybody);
+            those_where(&store, move |export| is_for_all && export.namespace() == connection.namespace())
         })
 }
 

@@ -6,12 +6,13 @@ use crate::api::export::ExportPhase;
 use crate::api::{
     HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, Phase, label,
 };
+use crate::controller::plan::connection::ObservedConnection;
 use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
 use crate::controller::plan::inventory::ObservedInventory;
 use crate::controller::plan::placement::{NodeSight, nodes_to_see};
 use crate::controller::plan::{
-    ConnectionSight, Consumer, Observed, Scene, archive_claim, attempt, peers, wanted_claim,
+    ConnectionSight, Consumer, Observed, Scene, archive_claim, attempt, peers, room, wanted_claim,
 };
 use crate::ident::hex;
 use jiff::Timestamp;
@@ -37,12 +38,9 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         scene::observe(client, &subject, now),
         connection(client, entry.spec.connection_name(), &namespace)
     )?;
-    let is_going = entry.metadata.deletion_timestamp.is_some();
-    scene.consumers = consumers(context, &namespace, is_going).await?;
-    // What is published and stays needs no Job.
-    if is_going || entry.status.as_ref().is_none_or(|status| status.phase != Some(Phase::Ready)) {
-        scene.nodes = nodes(client, &scene).await?;
-    }
+    scene.consumers = consumers(context, &namespace, loses_files(entry)).await?;
+    let limited = matches!(&connection, ConnectionSight::Found(connection) if room::has_limits(connection));
+    scene.nodes = nodes(client, &scene).await?;
     let mut observed = Observed {
         entry: entry.clone(),
         config: context.config.clone(),
@@ -51,6 +49,7 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         peers: peers(entry, context.entries.state().iter().map(AsRef::as_ref)),
         readers: Vec::new(),
         not_grown: None,
+        neighbours: if limited { neighbours(context, &namespace) } else { Vec::new() },
         namespace_terminating: false,
         now,
         nonce: nonce(),
@@ -62,6 +61,21 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         observed.readers = readers(client, entry).await?;
     }
     Ok(observed)
+}
+
+pub(super) async fn connection_use(
+    context: &Context,
+    connection: &HubConnection,
+) -> Result<ObservedConnection, kube::Error> {
+    let namespace = connection.namespace().unwrap_or_default();
+    // The entries' watch may have heard of none yet; it ends with the operator, and then this round ends too.
+    let _ = context.entries.wait_until_ready().await;
+    Ok(ObservedConnection {
+        connection: connection.clone(),
+        entries: neighbours(context, &namespace),
+        consumers: consumers(context, &namespace, false).await?,
+        now: Timestamp::now(),
+    })
 }
 
 pub(super) async fn export(context: &Context, export: &ModelCacheExport) -> Result<ObservedExport, kube::Error> {
@@ -171,9 +185,8 @@ async fn entries(context: &Context, import: &ModelCacheImport) -> Result<Vec<Mod
 
 /// The connection of this name, else the one of the namespace.
 async fn connection(client: &Client, named: Option<&str>, namespace: &str) -> Result<ConnectionSight, kube::Error> {
-    const DEFAULT: &str = "default";
     let api = Api::<HubConnection>::namespaced(client.clone(), namespace);
-    Ok(match api.get_opt(named.unwrap_or(DEFAULT)).await? {
+    Ok(match api.get_opt(named.unwrap_or(room::DEFAULT_CONNECTION)).await? {
         Some(connection) => ConnectionSight::Found(Box::new(connection)),
         None => named.map_or(ConnectionSight::Defaults, |name| ConnectionSight::Missing(name.to_owned())),
     })
@@ -207,6 +220,18 @@ async fn readers(client: &Client, entry: &ModelCacheEntry) -> Result<Vec<String>
     let api = Api::<Job>::namespaced(client.clone(), &entry.namespace().unwrap_or_default());
     let jobs = api.list(&ListParams::default().labels(&by_label)).await?;
     Ok(jobs.items.iter().filter(|job| attempt::is_unfinished(job)).map(ResourceExt::name_any).collect())
+}
+
+/// The entries of a namespace, from the watch's own memory.
+fn neighbours(context: &Context, namespace: &str) -> Vec<Arc<ModelCacheEntry>> {
+    context.entries.state_filter(|entry| entry.namespace().as_deref() == Some(namespace))
+}
+
+/// Whether files of an entry may be removed in this round.
+fn loses_files(entry: &ModelCacheEntry) -> bool {
+    let is_evicted =
+        entry.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Evicted) && status.manifest.is_some());
+    is_evicted || entry.metadata.deletion_timestamp.is_some()
 }
 
 /// A random word that nobody who does not see the task can guess.

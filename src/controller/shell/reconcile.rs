@@ -2,8 +2,9 @@
 
 use super::write::Subject;
 use super::{observe, write};
-use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory};
+use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory};
 use crate::controller::config::Config;
+use crate::controller::plan::connection::{self, ObservedConnection};
 use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
 use crate::controller::plan::inventory::ObservedInventory;
@@ -100,6 +101,20 @@ impl Round for ModelCacheEntry {
     }
     fn obstructed(observed: &Observed, _: &Met<'_>, all: &[Met<'_>]) -> Plan {
         plan::obstructed(observed, all)
+    }
+}
+
+impl Round for HubConnection {
+    type Observed = ObservedConnection;
+    fn observe(&self, context: &Context) -> impl Future<Output = Result<ObservedConnection, kube::Error>> + Send {
+        observe::connection_use(context, self)
+    }
+    fn decide(observed: &ObservedConnection) -> Plan<Self::Status> {
+        connection::decide(observed)
+    }
+    fn obstructed(observed: &ObservedConnection, _: &Met<'_>, _: &[Met<'_>]) -> Plan<Self::Status> {
+        // There is nothing to do for one.
+        connection::decide(observed)
     }
 }
 

@@ -5,8 +5,9 @@
 
 use super::reconcile::Context;
 use crate::api::{
-    FIELD_MANAGER, FINALIZER, ModelCacheEntry, ModelCacheEntryStatus, ModelCacheExport, ModelCacheExportStatus,
-    ModelCacheImport, ModelCacheImportStatus, ModelCacheInventory, ModelCacheInventoryStatus, label,
+    FIELD_MANAGER, FINALIZER, HubConnection, HubConnectionStatus, ModelCacheEntry, ModelCacheEntryStatus,
+    ModelCacheExport, ModelCacheExportStatus, ModelCacheImport, ModelCacheImportStatus, ModelCacheInventory,
+    ModelCacheInventoryStatus, label,
 };
 use crate::controller::plan::{Action, Notice, Obstacle, Why, writers};
 use crate::format::outcome::shorten;
@@ -45,6 +46,15 @@ pub(super) trait Subject:
 impl Subject for ModelCacheEntry {
     const UID_LABEL: &'static str = label::ENTRY_UID;
     type Status = ModelCacheEntryStatus;
+    fn said(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+}
+
+impl Subject for HubConnection {
+    /// Nothing is made for a connection.
+    const UID_LABEL: &'static str = "";
+    type Status = HubConnectionStatus;
     fn said(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
@@ -106,10 +116,12 @@ pub(super) async fn act<K: Subject>(
         }
         Action::GrowClaim { name, uid, to } => grow_claim(context, &namespace, name, uid, to).await,
         Action::DeleteJob { name, uid } => {
-            let api = Api::<Job>::namespaced(context.client.clone(), &namespace);
-            let precondition = Preconditions { uid: Some(uid.clone()), resource_version: None };
-            let how = DeleteParams { preconditions: Some(precondition), ..DeleteParams::background() };
-            gone_is_fine(api.delete(name, &how).await.map(|_| ())).map(|()| None)
+            delete(&Api::<Job>::namespaced(context.client.clone(), &namespace), name, uid).await.map(|()| None)
+        }
+        Action::DeleteClaim { name, uid } => {
+            delete(&Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &namespace), name, uid)
+                .await
+                .map(|()| None)
         }
     }
 }
@@ -162,6 +174,16 @@ where
         }
         Err(error) => Err(error),
     }
+}
+
+/// Deletes the object of this uid, and what it owns in the background.
+async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> Result<(), kube::Error>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let precondition = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let how = DeleteParams { preconditions: Some(precondition), ..DeleteParams::background() };
+    gone_is_fine(api.delete(name, &how).await.map(|_| ()))
 }
 
 /// Creates an object that is to be there; false where one of its name is there already, whatever it says.

@@ -16,4 +16,5 @@ pub mod wait;
 
 pub use command::try_kubectl;
 pub use gate::Gate;
-pub use stage::{Stage, apart, shared};
+pub use lab::shell_image;
+pub use stage::{Stage, apart, named, shared};

@@ -4,7 +4,7 @@ use super::*;
 use crate::api::Phase;
 use crate::controller::build;
 use crate::controller::fixture::{COMMIT, claim, observed};
-use crate::controller::plan::{Peer, PeerStanding, Wanted, known_model};
+use crate::controller::plan::{Freshness, Peer, PeerStanding, Wanted, known_model};
 use crate::format::outcome::{Done, Manifest, Say, metadata_lines};
 use crate::format::task::{ArchivePlace, Work};
 use crate::ident::Reason;
@@ -106,6 +106,7 @@ fn an_import_that_never_ended_leaves_nothing() {
     let Work::Import(import) = crate::controller::plan::observed::task_of(&build::transfer_job(
         &from_claim(),
         &Wanted::of(&from_claim()).unwrap(),
+        &Freshness::default(),
     ))
     .unwrap()
     .work
@@ -118,7 +119,7 @@ fn an_import_that_never_ended_leaves_nothing() {
 #[test]
 fn the_job_of_an_archive_in_a_claim() {
     let world = from_claim();
-    insta::assert_yaml_snapshot!(build::transfer_job(&world, &Wanted::of(&world).unwrap()));
+    insta::assert_yaml_snapshot!(build::transfer_job(&world, &Wanted::of(&world).unwrap(), &Freshness::default()));
 }
 
 #[test]
@@ -129,13 +130,13 @@ fn the_job_of_an_archive_at_an_address() {
     );
     let wanted = Wanted::of(&world).unwrap();
     assert_eq!(wanted.source_shown(), "https://files.example/a.tar", "a signature is not shown");
-    insta::assert_yaml_snapshot!(build::transfer_job(&world, &wanted));
+    insta::assert_yaml_snapshot!(build::transfer_job(&world, &wanted, &Freshness::default()));
 }
 
 #[test]
 fn a_claim_that_holds_archive_and_model_is_mounted_once() {
     let world = observed("{source: {archive: {claimName: shared, path: a.tar}}, storage: {claimName: shared}}");
-    let job = build::transfer_job(&world, &Wanted::of(&world).unwrap());
+    let job = build::transfer_job(&world, &Wanted::of(&world).unwrap(), &Freshness::default());
     let Work::Import(import) = crate::controller::plan::observed::task_of(&job).unwrap().work else { panic!() };
     let ArchivePlace::File(file) = import.archive else { panic!() };
     assert_eq!(file.path.to_str(), Some("/volume/a.tar"));

@@ -2,6 +2,7 @@
 
 mod archive;
 mod deletion;
+mod eviction;
 mod export;
 mod import;
 mod inventory;
@@ -9,6 +10,7 @@ mod lifecycle;
 mod placement;
 mod sizing;
 mod trouble;
+mod update;
 mod usage;
 
 use super::{Action, Observed, Plan, decide};
@@ -30,6 +32,7 @@ fn kinds_of(actions: &[Action]) -> Vec<&'static str> {
         Action::AddFinalizer => "AddFinalizer",
         Action::RemoveFinalizer => "RemoveFinalizer",
         Action::CreateClaim(_) => "CreateClaim",
+        Action::DeleteClaim { .. } => "DeleteClaim",
         Action::SetClaimOwned { .. } => "SetClaimOwned",
         Action::GrowClaim { .. } => "GrowClaim",
         Action::CreateConfigMap(_) => "CreateConfigMap",

@@ -14,12 +14,12 @@ pub(super) fn pod(name: &str, at: i64, claim: &str, folders: &[&str]) -> Arc<Con
     }))
 }
 
-fn consumer(pod: serde_json::Value) -> Arc<Consumer> {
+pub(super) fn consumer(pod: serde_json::Value) -> Arc<Consumer> {
     Arc::new(serde_json::from_value(pod).unwrap())
 }
 
 /// A published model in `cache` of the claim `shared`.
-fn ready() -> Observed {
+pub(super) fn ready() -> Observed {
     let (_, world) = round(shared_claim());
     let (_, world) = round(world.succeeded());
     round(world.forgotten()).1

@@ -1,0 +1,109 @@
+//! What is said of a connection: how much its models take, and which of them would go next.
+
+use super::Plan;
+use super::consumer::Consumer;
+use super::record::{Says, notice, reason_of, set_condition, signed};
+use super::room::{self, ClaimRoom, rooms, uses_connection};
+use crate::api::connection::{ClaimUseStatus, NextToGo};
+use crate::api::{HubConnection, HubConnectionStatus, ModelCacheEntry, condition};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// So many of those that would go are named.
+const NAMED_MAX: usize = 3;
+
+/// Everything that one decision is made from.
+#[derive(Debug, Clone)]
+pub struct ObservedConnection {
+    /// The connection.
+    pub connection: HubConnection,
+    /// The entries of its namespace.
+    pub entries: Vec<Arc<ModelCacheEntry>>,
+    /// The Pods of its namespace that may have to do with models.
+    pub consumers: Vec<Arc<Consumer>>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Decides what is said of one connection. Nothing is done for one: the entry that goes first goes by itself.
+pub fn decide(observed: &ObservedConnection) -> Plan<HubConnectionStatus> {
+    let connection = &observed.connection;
+    let name = connection.name_any();
+    let ours: Vec<_> = observed.entries.iter().filter(|entry| uses_connection(entry, &name)).collect();
+    let manifests = ours.iter().filter_map(|entry| entry.status.as_ref()?.manifest.as_ref());
+    let rooms = rooms(connection, &observed.entries, &observed.consumers, observed.now);
+    let mut status = connection.status.clone().unwrap_or_default();
+    let before = reason_of(&status.conditions, condition::WITHIN_LIMITS).map(str::to_owned);
+    status.observed_generation = connection.metadata.generation;
+    status.entries = i64::try_from(ours.len()).unwrap_or(i64::MAX);
+    status.bytes = manifests.map(|manifest| manifest.bytes).fold(0, i64::saturating_add);
+    status.claims = rooms.iter().map(claim_use).collect();
+    if room::has_limits(connection) {
+        let (holds, reason, message) = judge(&rooms);
+        let says = Says {
+            type_: condition::WITHIN_LIMITS,
+            status: if holds { "True" } else { "False" },
+            reason,
+            message: &message,
+        };
+        set_condition(&mut status.conditions, &says, observed.now, connection.metadata.generation);
+    } else {
+        status.conditions.retain(|condition| condition.type_ != condition::WITHIN_LIMITS);
+    }
+    let after = reason_of(&status.conditions, condition::WITHIN_LIMITS).map(str::to_owned);
+    let is_news = after != before && (before.is_some() || after.as_deref() != Some("WithinLimits"));
+    let mut notices: Vec<_> =
+        notice(&status.conditions, condition::WITHIN_LIMITS).filter(|_| is_news).into_iter().collect();
+    for notice in &mut notices {
+        notice.warning = notice.reason == NOTHING_TO_EVICT;
+    }
+    let again = rooms.iter().filter(|room| room.pressure.is_some()).filter_map(|room| room.changes_at).min();
+    let again = again.map(|at| Duration::try_from(observed.now.duration_until(at)).unwrap_or_default());
+    Plan { actions: Vec::new(), status, notices, again }
+}
+
+const NOTHING_TO_EVICT: &str = "NothingToEvict";
+
+fn judge(rooms: &[ClaimRoom]) -> (bool, &'static str, String) {
+    let broken: Vec<_> = rooms.iter().filter_map(|room| Some((room, room.pressure.as_deref()?))).collect();
+    if let Some((room, pressure)) = broken.iter().find(|(room, _)| room.going.is_none() && room.next.is_empty()) {
+        let kept = kept(room).unwrap_or_else(|| "none is whole".to_owned());
+        let message =
+            format!("{pressure}, and no model may go ({kept}): raise the limit, enlarge the claim, or delete entries");
+        return (false, NOTHING_TO_EVICT, message);
+    }
+    match broken.first() {
+        Some((room, pressure)) => {
+            let who = room.going.as_ref().or(room.next.first().map(|next| &next.entry)).cloned().unwrap_or_default();
+            (false, "Evicting", format!("{pressure}: the model of entry {who:?} goes"))
+        }
+        None => (true, "WithinLimits", "no claim is over a limit".to_owned()),
+    }
+}
+
+fn kept(room: &ClaimRoom) -> Option<String> {
+    let kept: Vec<_> = room.kept.iter().map(|(kept, count)| format!("{}: {count}", kept.as_str())).collect();
+    (!kept.is_empty()).then(|| kept.join(", "))
+}
+
+fn claim_use(room: &ClaimRoom) -> ClaimUseStatus {
+    let next = room.next.iter().take(NAMED_MAX).map(|next| NextToGo {
+        entry: next.entry.clone(),
+        bytes: signed(next.bytes),
+        unused_since: Time(next.unused_since),
+    });
+    ClaimUseStatus {
+        claim_name: room.claim.clone(),
+        models: i64::try_from(room.models).unwrap_or(i64::MAX),
+        used_bytes: signed(room.used_bytes),
+        free_bytes: room.free.map(|(bytes, _)| signed(bytes)),
+        measured_at: room.free.map(|(_, at)| Time(at)),
+        pressure: room.pressure.clone(),
+        going: room.going.clone(),
+        next: next.collect(),
+        kept: kept(room),
+    }
+}

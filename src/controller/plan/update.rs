@@ -1,0 +1,408 @@
+//! A model that is there: whether the Hub has a newer commit of it, and how that one takes its place.
+//!
+//! Whatever is asked, downloaded or fails here, the entry stays Ready with what it has: its phase, its `Ready` condition and its
+//! commit change in one step, when the newer commit is published whole.
+
+use super::attempt::{Standing, standing};
+use super::decide::{
+    LISTEN_EVERY, LOOK_EVERY, again_after_silence, ca_config_map, create_transfer, delete_job, is_of_the_past,
+    is_stuck_in_the_past, spread,
+};
+use super::observed::{Attempt, Observed};
+use super::room::arrived;
+use super::status::{Draft, Obstacle, finish};
+use super::usage::Usage;
+use super::wanted::{Wanted, is_mended, known_model};
+use super::{Action, Plan, Why, backoff, placement, record};
+use crate::api::entry::UpdatePolicy;
+use crate::api::status::{ReplacedCommit, UpdateStatus};
+use crate::api::{ModelCacheEntrySpec, ModelCacheEntryStatus, annotation, condition};
+use crate::controller::build;
+use crate::format::outcome::{Done, Failed};
+use crate::format::task::Work;
+use crate::ident::{Commit, Period, Reason};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A Pod mounts its model some time after its node took it: until then, it may get the commit before or after an update.
+const MOUNT_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+const EVERY: Duration = Duration::from_hours(1);
+const KEEP: u32 = 1;
+
+/// What happens when the revision moves.
+struct Policy {
+    tracks: bool,
+    every: Duration,
+}
+
+/// Which commit a download is to have, and which older ones stay.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Freshness {
+    /// The commit that the Hub has; absent where whatever is on the volume will do.
+    pub seen_at: Option<Commit>,
+    /// How many older snapshots stay.
+    pub keep: u32,
+    /// The commits that Pods may have mounted.
+    pub mounted: Vec<Commit>,
+}
+
+impl Freshness {
+    pub(super) fn of(observed: &Observed, seen_at: Option<Commit>) -> Self {
+        let spec = observed.entry.spec.update.as_ref();
+        let keep = spec.and_then(|update| u32::try_from(update.keep?).ok());
+        let keep = keep.unwrap_or(if policy(&observed.entry.spec).is_some() { KEEP } else { 0 });
+        Self { seen_at, keep, mounted: mounted(observed).into_iter().collect() }
+    }
+}
+
+/// None where the entry keeps the commit that it has.
+fn policy(spec: &ModelCacheEntrySpec) -> Option<Policy> {
+    let update = spec.update.as_ref()?;
+    let tracks = match update.policy? {
+        UpdatePolicy::Pinned => return None,
+        UpdatePolicy::Notify => false,
+        UpdatePolicy::Track => true,
+    };
+    let is_archive = spec.source.as_ref().is_some_and(|source| source.hub.is_none());
+    let is_commit = spec.revision.as_ref().is_some_and(|revision| revision.parse::<Commit>().is_ok());
+    if is_archive || is_commit {
+        return None;
+    }
+    let every = update.interval.as_deref().and_then(|text| text.parse::<Period>().ok());
+    Some(Policy { tracks, every: every.map_or(EVERY, |period| period.duration()) })
+}
+
+/// The commits that Pods have mounted: by their own path, or by the entry's path while it led there.
+fn mounted(observed: &Observed) -> BTreeSet<Commit> {
+    let usage = Usage::of(&observed.entry, &observed.scene.consumers);
+    let mut commits = usage.mounted;
+    let started: Vec<_> = usage.users.iter().chain(&usage.holders).filter_map(|pod| pod.started).collect();
+    let Some(status) = &observed.entry.status else { return commits };
+    let replaced = status.update.iter().flat_map(|update| update.replaced.iter().rev());
+    let earlier = replaced.map(|replaced| (replaced.commit.as_str(), replaced.until.0));
+    let current = status.commit.as_deref().map(|commit| (commit, Timestamp::MAX));
+    // From the oldest on: each was the entry's from the end of the one before.
+    let mut since = Timestamp::MIN;
+    for (commit, until) in earlier.chain(current) {
+        let may_have =
+            |started: &Timestamp| *started < until && started.saturating_add(MOUNT_WITHIN).is_ok_and(|by| by >= since);
+        if started.iter().any(may_have) {
+            commits.extend(commit.parse::<Commit>().ok());
+        }
+        since = until;
+    }
+    commits
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// The Hub is asked.
+    Check,
+    /// This commit is downloaded.
+    Fetch(Commit),
+    /// Nothing, for this long.
+    Wait(Duration),
+}
+
+/// Decides for a model that is on its volume.
+pub(super) fn decide(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
+    let Some(policy) = policy(&observed.entry.spec) else { return pinned(observed, actions) };
+    let Some(attempt) = observed.current() else { return rest(observed, wanted, &policy, actions) };
+    if attempt.job.metadata.deletion_timestamp.is_some() {
+        return finish(observed, Draft::of(observed), actions, Some(LISTEN_EVERY));
+    }
+    if is_unwanted(observed, &policy, &attempt) {
+        let mut draft = Draft::of(observed);
+        draft.whole();
+        update(&mut draft).updating_to = None;
+        return finish(observed, draft, with(actions, delete_job(attempt.job)), Some(LISTEN_EVERY));
+    }
+    if is_stuck_in_the_past(observed, attempt.job) {
+        return finish(observed, Draft::of(observed), with(actions, delete_job(attempt.job)), Some(LISTEN_EVERY));
+    }
+    let name = attempt.job.metadata.name.clone().unwrap_or_default();
+    // The last one that failed may go now; the one at work may not.
+    let actions =
+        actions.into_iter().filter(|action| !matches!(action, Action::DeleteJob { name: other, .. } if *other == name));
+    let is_check = attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Resolve(_)));
+    if is_check {
+        follow_check(observed, attempt.job, &name, actions.collect())
+    } else {
+        follow_download(observed, wanted, attempt.job, &name, actions.collect())
+    }
+}
+
+/// What a Ready model's Job met.
+pub(super) fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
+    let mut draft = Draft::of(observed);
+    let again = obstacle.again();
+    if let Obstacle::Denied(why) = obstacle {
+        in_trouble(&mut draft, why);
+    }
+    finish(observed, draft, Vec::new(), Some(again))
+}
+
+/// Whether what a Job does is not wanted any more.
+fn is_unwanted(observed: &Observed, policy: &Policy, attempt: &Attempt<'_>) -> bool {
+    match attempt.task.as_ref().map(|task| &task.work) {
+        Some(Work::Resolve(_)) => false,
+        Some(Work::Download(_)) => !policy.tracks && is_of_the_past(observed, attempt.job),
+        _ => true,
+    }
+}
+
+/// The entry keeps the commit that it has; what an earlier policy began ends.
+fn pinned(observed: &Observed, actions: Vec<Action>) -> Plan {
+    let mut draft = Draft::of(observed);
+    let is_going = |attempt: &Attempt<'_>| attempt.job.metadata.deletion_timestamp.is_none();
+    let stopped = observed.current().filter(is_going).and_then(|attempt| delete_job(attempt.job));
+    let again = stopped.is_some().then_some(LISTEN_EVERY);
+    let had_another_policy = draft.status.update.take().is_some();
+    draft.status.conditions.retain(|condition| condition.type_ != condition::DRIFTED);
+    if had_another_policy {
+        draft.whole().start_anew(None);
+    }
+    if let Some(retry) = observed.asked_to_retry() {
+        draft.attempts().last_retry = Some(retry.to_owned());
+    }
+    finish(observed, draft, with(actions, stopped), again)
+}
+
+/// Nothing is under way.
+fn rest(observed: &Observed, wanted: &Wanted, policy: &Policy, mut actions: Vec<Action>) -> Plan {
+    let mut draft = Draft::of(observed);
+    let retry = observed.asked_to_retry();
+    let spec_changed = observed.entry.status.as_ref().and_then(|status| status.observed_generation)
+        != observed.entry.metadata.generation;
+    if retry.is_some() || spec_changed || is_mended(observed, wanted) {
+        draft.start_anew(retry);
+    }
+    if spec_changed && !policy.tracks {
+        update(&mut draft).updating_to = None;
+    }
+    let again = match next_step(&draft.status, policy, retry.is_some(), observed.now) {
+        Step::Wait(left) => {
+            tell(observed, &mut draft);
+            left
+        }
+        Step::Check => {
+            actions.extend(ca_config_map(observed, wanted));
+            actions.extend(build::resolve_job(observed, wanted).map(|job| Action::CreateJob(Box::new(job))));
+            tell(observed, &mut draft);
+            LOOK_EVERY
+        }
+        Step::Fetch(commit) => {
+            // The worker goes where the claim is.
+            let job = match placement::place(&observed.scene, wanted.job.clone()) {
+                Ok(job) => job,
+                Err(why) => {
+                    in_trouble(&mut draft, &why);
+                    return finish(observed, draft, actions, Some(LOOK_EVERY));
+                }
+            };
+            let wanted = &Wanted { job, ..wanted.clone() };
+            let name = create_transfer(observed, wanted, Some(commit), &mut actions);
+            draft.begins(wanted);
+            update(&mut draft).updating_to = Some(commit.to_string());
+            downloads(observed, &mut draft, &name);
+            LOOK_EVERY
+        }
+    };
+    finish(observed, draft, actions, Some(again))
+}
+
+fn next_step(status: &ModelCacheEntryStatus, policy: &Policy, retry: bool, now: Timestamp) -> Step {
+    let update = status.update.clone().unwrap_or_default();
+    let attempts = status.attempts.as_ref();
+    let left = record::time_left(attempts, now);
+    let newer = newer(status);
+    let target = if policy.tracks || retry { newer } else { newer.filter(|_| update.updating_to.is_some()) };
+    if let Some(commit) = target {
+        match left {
+            Some(Duration::ZERO) => return Step::Fetch(commit),
+            Some(left) => return Step::Wait(left),
+            None if attempts.is_none_or(|attempts| attempts.count == 0) => return Step::Fetch(commit),
+            // What speaks against this commit will not pass by itself: perhaps the next one is better.
+            None => {}
+        }
+    } else if retry {
+        return Step::Check;
+    }
+    let last = [update.checked_at.map(|time| time.0), arrived(status)].into_iter().flatten().max();
+    let due = last.and_then(|last| last.checked_add(policy.every).ok()).unwrap_or(now);
+    let until_due = Duration::try_from(now.duration_until(due)).unwrap_or_default();
+    match until_due.max(left.unwrap_or_default()) {
+        Duration::ZERO => Step::Check,
+        wait => Step::Wait(wait),
+    }
+}
+
+/// The commit that the Hub has, where it is another one.
+fn newer(status: &ModelCacheEntryStatus) -> Option<Commit> {
+    let latest = status.update.as_ref()?.latest_commit.as_ref()?;
+    if Some(latest) == status.commit.as_ref() { None } else { latest.parse().ok() }
+}
+
+fn follow_check(observed: &Observed, job: &Job, name: &str, actions: Vec<Action>) -> Plan {
+    let mut draft = Draft::of(observed);
+    let again = match standing(&observed.scene, job) {
+        Standing::Starting(None) => Some(LOOK_EVERY),
+        Standing::Starting(Some(why)) => {
+            in_trouble(&mut draft, &why);
+            Some(LOOK_EVERY)
+        }
+        Standing::Running(_) => Some(LISTEN_EVERY),
+        Standing::Done(done, _) => {
+            let latest = done.resolved.and_then(|resolved| resolved.commit).map(|commit| commit.to_string());
+            let is_hopeless = update(&mut draft).updating_to.is_some()
+                && update(&mut draft).updating_to == latest
+                && record::time_left(observed.attempts(), observed.now).is_none();
+            let update = update(&mut draft);
+            update.checked_at = Some(Time(observed.now));
+            update.latest_commit = latest;
+            if is_hopeless {
+                draft.attempts().last_job = Some(name.to_owned());
+            } else {
+                draft.succeeded(name);
+            }
+            tell(observed, &mut draft);
+            None
+        }
+        Standing::Unheard => Some(failed(observed, &mut draft, job, &unheard(name))),
+        Standing::Failed(failure) => Some(failed(observed, &mut draft, job, &failure)),
+    };
+    if let Some(retry) = observed.asked_to_retry() {
+        draft.attempts().last_retry = Some(retry.to_owned());
+    }
+    finish(observed, draft, actions, again)
+}
+
+fn follow_download(observed: &Observed, wanted: &Wanted, job: &Job, name: &str, actions: Vec<Action>) -> Plan {
+    let mut draft = Draft::of(observed);
+    draft.begins(wanted);
+    let again = match standing(&observed.scene, job) {
+        Standing::Starting(None) => Some(LOOK_EVERY),
+        Standing::Starting(Some(why)) => {
+            in_trouble(&mut draft, &why);
+            Some(LOOK_EVERY)
+        }
+        Standing::Running(progress) => {
+            if let Some(progress) = progress.filter(|progress| progress.bytes_total > 0) {
+                draft.progress(&progress);
+            }
+            downloads(observed, &mut draft, name);
+            Some(LISTEN_EVERY)
+        }
+        Standing::Done(done, metadata) => {
+            published(observed, &mut draft, name, &done, metadata.as_deref());
+            None
+        }
+        Standing::Unheard => Some(failed(observed, &mut draft, job, &unheard(name))),
+        Standing::Failed(failure) => {
+            let count = observed.attempts_count() + 1;
+            let wait = backoff::delay(failure.reason, count, failure.retry_after_seconds, spread(observed.uid()));
+            draft.whole().count_failure(job, &failure, wait);
+            in_trouble(&mut draft, &Why::new(failure.reason, failure.message));
+            wait
+        }
+    };
+    if let Some(retry) = observed.asked_to_retry() {
+        draft.attempts().last_retry = Some(retry.to_owned());
+    }
+    finish(observed, draft, actions, again)
+}
+
+/// The newer commit is there, whole: everything that is said of the model switches at once.
+fn published(observed: &Observed, draft: &mut Draft, job: &str, done: &Done, metadata: Option<&str>) {
+    let before = draft.status.commit.clone();
+    let now = Time(observed.now);
+    let held = mounted(observed);
+    draft.done(job, done, metadata);
+    let commit = draft.status.commit.clone();
+    let update = update(draft);
+    *update = UpdateStatus {
+        checked_at: Some(now.clone()),
+        latest_commit: commit.clone(),
+        updating_to: None,
+        replaced: std::mem::take(&mut update.replaced),
+    };
+    update.replaced.retain(|replaced| replaced.commit.parse().is_ok_and(|commit| held.contains(&commit)));
+    if let Some(before) = before.filter(|before| Some(before) != commit.as_ref()) {
+        update.replaced.insert(0, ReplacedCommit { commit: before, until: now });
+    }
+    tell(observed, draft);
+}
+
+fn unheard(job: &str) -> Failed {
+    let message = format!("Job {job} succeeded but its log is lost; it runs again and finds its work done");
+    Failed { reason: Reason::Interrupted, message, retry_after_seconds: None }
+}
+
+/// Something failed that is tried again in any case.
+fn failed(observed: &Observed, draft: &mut Draft, job: &Job, failure: &Failed) -> Duration {
+    let count = observed.attempts_count();
+    let wait = if failure.reason == Reason::Interrupted && failure.retry_after_seconds.is_none() {
+        again_after_silence(count)
+    } else {
+        let wait = backoff::delay(failure.reason, count + 1, failure.retry_after_seconds, spread(observed.uid()));
+        wait.unwrap_or(backoff::RECHECK)
+    };
+    draft.whole().count_failure(job, failure, Some(wait));
+    in_trouble(draft, &Why::new(failure.reason, failure.message.clone()));
+    wait
+}
+
+fn update(draft: &mut Draft) -> &mut UpdateStatus {
+    draft.status.update.get_or_insert_default()
+}
+
+/// Says whether the Hub has a newer commit, unless there is a failure to tell of.
+fn tell(observed: &Observed, draft: &mut Draft) {
+    let told = draft.status.conditions.iter().any(|condition| condition.type_ == condition::DRIFTED);
+    if told && draft.attempts_count() > 0 {
+        return;
+    }
+    let (revision, here) = (revision(observed), draft.status.commit.clone().unwrap_or_default());
+    match newer(&draft.status) {
+        None => draft.set_condition(
+            condition::DRIFTED,
+            "False",
+            "UpToDate",
+            &format!("{revision} is at {here}, which is here"),
+        ),
+        Some(newer) => {
+            let message = format!(
+                "{revision} moved on the Hub from {here} to {newer}: a new value of the annotation {} downloads it",
+                annotation::RETRY
+            );
+            draft.set_condition(condition::DRIFTED, "True", "NewCommit", &message)
+        }
+    };
+}
+
+/// Says that the newer commit is on its way.
+fn downloads(observed: &Observed, draft: &mut Draft, job: &str) {
+    let here = draft.status.commit.clone().unwrap_or_default();
+    let newer = update(draft).updating_to.clone().unwrap_or_default();
+    let message = format!("{} moved on the Hub from {here} to {newer}, which Job {job} downloads", revision(observed));
+    draft.set_condition(condition::DRIFTED, "True", "Updating", &message);
+}
+
+/// Says why the Hub's commit is not known, or cannot be had.
+fn in_trouble(draft: &mut Draft, why: &Why) {
+    let status = if newer(&draft.status).is_some() { "True" } else { "Unknown" };
+    draft.set_condition(condition::DRIFTED, status, why.reason.as_str(), &why.message);
+}
+
+fn revision(observed: &Observed) -> String {
+    known_model(&observed.entry).map(|model| model.revision_or_main().to_string()).unwrap_or_default()
+}
+
+fn with(mut actions: Vec<Action>, action: Option<Action>) -> Vec<Action> {
+    actions.extend(action);
+    actions
+}
