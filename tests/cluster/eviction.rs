@@ -2,7 +2,8 @@
 
 use crate::chosen;
 use crate::fakehub::REPO;
-use crate::harness::{Stage, named, shared};
+use crate::harness::stage::named;
+use crate::harness::{Stage, shared};
 use crate::updates::sits;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};

@@ -36,7 +36,7 @@ fn sitting(name: &str, sub_path: &str) -> Value {
         "terminationGracePeriodSeconds": 0,
         "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
         "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": "models", "readOnly": true}}],
-        "containers": [{"name": "c", "image": crate::harness::shell_image(), "command": ["sleep", "3600"],
+        "containers": [{"name": "c", "image": crate::harness::lab::shell_image(), "command": ["sleep", "3600"],
             "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
             "volumeMounts": [{"name": "models", "mountPath": "/model", "subPath": sub_path, "readOnly": true}]}]}})
 }

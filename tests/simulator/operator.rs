@@ -219,6 +219,7 @@ impl Operator {
             scene,
             peers: peers(entry, self.known.values().map(AsRef::as_ref)),
             readers: Vec::new(),
+            neighbours: Vec::new(),
             not_grown: None,
             namespace_terminating: entry.metadata.deletion_timestamp.is_some() && cluster.is_terminating,
             now,

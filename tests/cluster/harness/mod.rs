@@ -16,5 +16,4 @@ pub mod wait;
 
 pub use command::try_kubectl;
 pub use gate::Gate;
-pub use lab::shell_image;
-pub use stage::{Stage, apart, named, shared};
+pub use stage::{Stage, apart, shared};

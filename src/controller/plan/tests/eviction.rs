@@ -7,7 +7,7 @@ use crate::api::{HubConnection, ModelCacheEntry, Phase, annotation};
 use crate::controller::fixture::{own_claim, shared_claim};
 use crate::controller::plan::connection::{self, ObservedConnection};
 use crate::controller::plan::room::{Kept, rooms};
-use crate::controller::plan::{ConnectionSight, Consumer, Obstacle, obstructed};
+use crate::controller::plan::{ConnectionSight, Consumer, Obstacle};
 use crate::format::outcome::{Done, Room, Say};
 use crate::format::task::Work;
 use crate::ident::Reason;
@@ -206,7 +206,7 @@ fn a_failed_removal_is_shown_and_tried_again() {
     let (_, world) = round(world.forgotten().later(600));
     let (plan, _) = round(removed(world, 1));
     assert_eq!((ready_reason(&plan), plan.status.attempts.as_ref().unwrap().count), ("Evicted", 0));
-    let busy = obstructed(&evicted_and_going(), &Obstacle::Busy("Job x".into()));
+    let busy = hindered(&evicted_and_going(), Obstacle::Busy("Job x".into()));
     assert_eq!((phase(&busy), ready_reason(&busy)), (Phase::Evicted, "Evicting"));
 }
 

@@ -13,7 +13,7 @@ mod trouble;
 mod update;
 mod usage;
 
-use super::{Action, Observed, Plan, decide};
+use super::{Action, Met, Observed, Obstacle, Plan, decide, obstructed};
 use crate::api::condition;
 
 /// One round: the plan, and the world after it.
@@ -41,6 +41,13 @@ fn kinds_of(actions: &[Action]) -> Vec<&'static str> {
         Action::DeleteJob { .. } => "DeleteJob",
     };
     actions.iter().map(kind).collect()
+}
+
+/// The plan as it turns out when its first action meets this.
+fn hindered(observed: &Observed, obstacle: Obstacle) -> Plan {
+    let plan = decide(observed);
+    let action = plan.actions.first().unwrap_or(&Action::RemoveFinalizer);
+    obstructed(observed, &[Met { action, obstacle }])
 }
 
 fn ready_reason(plan: &Plan) -> &str {

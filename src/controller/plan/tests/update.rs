@@ -5,7 +5,7 @@ use super::*;
 use crate::api::{Phase, annotation, condition};
 use crate::controller::fixture::{COMMIT, now, shared_claim};
 use crate::controller::plan::observed::task_of;
-use crate::controller::plan::{Obstacle, Why, obstructed};
+use crate::controller::plan::{Obstacle, Why};
 use crate::format::outcome::{Done, Manifest, Resolved, Say, metadata_lines};
 use crate::format::task::{Download, Work};
 use crate::ident::Reason;
@@ -253,8 +253,8 @@ fn nothing_is_asked_for_commits_archives_and_suspended_entries() {
 #[test]
 fn an_obstacle_leaves_the_model_ready() {
     let world = ready(json!({"policy": "Track"}));
-    let busy = obstructed(&world, &Obstacle::Busy("Job x".into()));
+    let busy = hindered(&world, Obstacle::Busy("Job x".into()));
     assert_eq!((json!(busy.status), busy.notices.len()), (json!(world.entry.status), 0));
-    let denied = obstructed(&world, &Obstacle::Denied(Why::new(Reason::QuotaExceeded, "no")));
+    let denied = hindered(&world, Obstacle::Denied(Why::new(Reason::QuotaExceeded, "no")));
     assert_eq!((denied.status.phase, drifted(&denied)), (Some(Phase::Ready), ("Unknown", "QuotaExceeded")));
 }
