@@ -462,7 +462,8 @@ pub(super) fn finish(observed: &Observed, mut draft: Draft, actions: Vec<Action>
     Plan { actions, status, notices, again }
 }
 
-/// What changed for people who watch events: the phase or its reason, and whether the Hub has a newer commit.
+/// What changed for people who watch events: the phase or its reason, whether the claim grew, and whether the Hub has a newer
+/// commit.
 fn notices(before: Option<&ModelCacheEntryStatus>, after: &ModelCacheEntryStatus) -> Vec<Notice> {
     let reason =
         |status: &ModelCacheEntryStatus, type_: &str| record::reason_of(&status.conditions, type_).map(str::to_owned);
@@ -470,6 +471,10 @@ fn notices(before: Option<&ModelCacheEntryStatus>, after: &ModelCacheEntryStatus
     let mut notices = Vec::new();
     if before.map(told).unwrap_or_default() != told(after) {
         notices.extend(record::notice(&after.conditions, condition::READY));
+    }
+    let grown = |status: &ModelCacheEntryStatus| reason(status, condition::STORAGE_GROWN);
+    if before.and_then(grown) != grown(after) {
+        notices.extend(record::notice(&after.conditions, condition::STORAGE_GROWN));
     }
     let drifted = |status: &ModelCacheEntryStatus| reason(status, condition::DRIFTED);
     let had_drifted = before.and_then(drifted);

@@ -5,9 +5,12 @@ use kube::ResourceExt;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+/// The generation of a connection's spec, and what is said of it.
+type News = (Option<i64>, Option<HubConnectionStatus>);
+
 /// What was last heard of each connection, by its uid. Only a watch's triggers are thinned out with it: nothing is decided.
 #[derive(Default)]
-pub(super) struct Heard(Mutex<HashMap<String, (Option<i64>, Option<HubConnectionStatus>)>>);
+pub(super) struct Heard(Mutex<HashMap<String, News>>);
 
 /// Whom a change concerns.
 pub(super) enum Concerns {

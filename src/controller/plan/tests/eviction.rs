@@ -124,8 +124,8 @@ fn what_is_used_held_awaited_pinned_retained_or_suspended_stays() {
     retained.entry.spec.reclaim_policy = Some(ReclaimPolicy::Retain);
     let mut suspended = world();
     suspended.entry.spec.suspend = Some(true);
-    for world in [pinned, retained, suspended] {
-        assert_eq!((phase(&decide(&world)), decide(&world).status.eviction), (Phase::Ready, None));
+    for world in [&pinned, &retained, &suspended] {
+        assert_eq!((phase(&decide(world)), decide(world).status.eviction), (Phase::Ready, None));
     }
     assert_eq!(phase(&decide(&world())), Phase::Evicted);
 }
@@ -239,7 +239,7 @@ fn a_claim_of_somebody_else_is_not_deleted() {
 
 // ---- room
 
-fn connection(limits: serde_json::Value) -> HubConnection {
+fn connection(limits: &serde_json::Value) -> HubConnection {
     serde_json::from_value(json!({
         "apiVersion": "modelcache.dev/v1alpha1", "kind": "HubConnection",
         "metadata": {"name": "default", "namespace": "team-a", "uid": "c", "generation": 1},
@@ -270,7 +270,7 @@ fn shared(entries: Vec<ModelCacheEntry>) -> Vec<Arc<ModelCacheEntry>> {
 }
 
 fn order(
-    limits: serde_json::Value,
+    limits: &serde_json::Value,
     entries: &[Arc<ModelCacheEntry>],
     pods: &[Arc<Consumer>],
 ) -> (Option<String>, Vec<String>) {
@@ -283,13 +283,13 @@ fn order(
 fn the_least_recently_used_goes_first_and_nobody_while_there_is_room() {
     let entries = shared(vec![entry("new", 1000, 1), entry("old", 1000, 9), entry("mid", 1000, 5)]);
     let lru = ["old", "mid", "new"];
-    assert_eq!(order(json!({"maxUsed": "3k"}), &entries, &[]), (None, lru.map(String::from).to_vec()));
-    assert_eq!(order(json!({"maxUsed": "2999"}), &entries, &[]).0.as_deref(), Some("old"));
-    assert_eq!(order(json!({"minFree": "100"}), &entries, &[]).0, None);
-    assert_eq!(order(json!({"minFree": "101"}), &entries, &[]).0.as_deref(), Some("old"));
+    assert_eq!(order(&json!({"maxUsed": "3k"}), &entries, &[]), (None, lru.map(String::from).to_vec()));
+    assert_eq!(order(&json!({"maxUsed": "2999"}), &entries, &[]).0.as_deref(), Some("old"));
+    assert_eq!(order(&json!({"minFree": "100"}), &entries, &[]).0, None);
+    assert_eq!(order(&json!({"minFree": "101"}), &entries, &[]).0.as_deref(), Some("old"));
     // The one in use stays, whoever is older.
     let pods = [pod("p", 0, "shared", &["entries/org_2fold/model"])];
-    assert_eq!(order(json!({"maxUsed": "1k"}), &entries, &pods).0.as_deref(), Some("mid"));
+    assert_eq!(order(&json!({"maxUsed": "1k"}), &entries, &pods).0.as_deref(), Some("mid"));
 }
 
 #[test]
@@ -297,19 +297,19 @@ fn one_goes_at_a_time_and_the_newest_measure_counts() {
     let mut going = entry("old", 1000, 9);
     going.status.as_mut().unwrap().phase = Some(Phase::Evicted);
     let entries = shared(vec![going.clone(), entry("mid", 1000, 5)]);
-    assert_eq!(order(json!({"maxUsed": "1k"}), &entries, &[]).0, None);
+    assert_eq!(order(&json!({"maxUsed": "1k"}), &entries, &[]).0, None);
     // It is gone: what its removal measured is the truth now.
     let status = going.status.as_mut().unwrap();
     status.manifest = None;
     let volume = status.volume.as_mut().unwrap();
     (volume.free_bytes, volume.measured_at.as_mut().unwrap().0) = (Some(500), crate::controller::fixture::now());
     let entries = shared(vec![going.clone(), entry("mid", 1000, 5)]);
-    assert_eq!(order(json!({"minFree": "400"}), &entries, &[]).0, None);
-    assert_eq!(order(json!({"minFree": "600"}), &entries, &[]).0.as_deref(), Some("mid"));
+    assert_eq!(order(&json!({"minFree": "400"}), &entries, &[]).0, None);
+    assert_eq!(order(&json!({"minFree": "600"}), &entries, &[]).0.as_deref(), Some("mid"));
     // A file system that does not say is no reason for anything.
     going.status.as_mut().unwrap().volume.as_mut().unwrap().free_bytes = None;
     let entries = shared(vec![going, entry("mid", 1000, 5)]);
-    assert_eq!(order(json!({"minFree": "600"}), &entries, &[]).0, None);
+    assert_eq!(order(&json!({"minFree": "600"}), &entries, &[]).0, None);
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn models_of_another_connection_or_claim_do_not_count() {
     let mut elsewhere = entry("elsewhere", 5000, 9);
     elsewhere.spec.storage = serde_json::from_value(json!({"claimName": "b"})).unwrap();
     let entries = shared(vec![other, elsewhere, entry("ours", 1000, 5)]);
-    let rooms = rooms(&connection(json!({"maxUsed": "2k"})), &entries, &[], crate::controller::fixture::now());
+    let rooms = rooms(&connection(&json!({"maxUsed": "2k"})), &entries, &[], crate::controller::fixture::now());
     let seen: Vec<_> =
         rooms.iter().map(|room| (room.claim.as_str(), room.used_bytes, room.first().is_some())).collect();
     assert_eq!(seen, [("b", 5000, true), ("shared", 1000, false)]);
@@ -328,7 +328,7 @@ fn models_of_another_connection_or_claim_do_not_count() {
 #[test]
 fn one_that_has_just_arrived_is_given_time() {
     let entries = shared(vec![entry("just", 5000, 0)]);
-    let (limits, now) = (connection(json!({"maxUsed": "1k"})), crate::controller::fixture::now());
+    let (limits, now) = (connection(&json!({"maxUsed": "1k"})), crate::controller::fixture::now());
     let room = |now: Timestamp| rooms(&limits, &entries, &[], now).remove(0);
     assert_eq!((room(now).first(), room(now).kept.get(&Kept::New)), (None, Some(&1)));
     let at = room(now).changes_at.unwrap();
@@ -338,7 +338,7 @@ fn one_that_has_just_arrived_is_given_time() {
 
 #[test]
 fn the_entry_that_is_first_goes_by_itself_and_no_other() {
-    let limits = connection(json!({"maxUsed": "1k"}));
+    let limits = connection(&json!({"maxUsed": "1k"}));
     let entries = shared(vec![entry("a", 1000, 9), entry("b", 1000, 5)]);
     for (name, expected) in [("a", Phase::Evicted), ("b", Phase::Ready)] {
         let mut world = shared_claim();
@@ -356,7 +356,7 @@ fn the_entry_that_is_first_goes_by_itself_and_no_other() {
 fn the_connection_says_who_would_go_before_anybody_goes() {
     let said = |limits: serde_json::Value, entries: Vec<ModelCacheEntry>| {
         let mut observed = ObservedConnection {
-            connection: connection(limits),
+            connection: connection(&limits),
             entries: shared(entries),
             consumers: Vec::new(),
             now: crate::controller::fixture::now(),
