@@ -22,6 +22,8 @@ mod harness;
 mod inventory;
 mod lifecycle;
 mod refusals;
+mod settings;
+mod sizing;
 mod storage;
 mod usage;
 mod workers;
