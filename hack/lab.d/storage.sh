@@ -82,6 +82,24 @@ lab_disk() {
   printf '%s\n' "$mount"
 }
 
+# grow_disk NAME SIZE_MIB: makes its file system larger, once no Pod has it. What the PV and the claim say of it is a driver's work,
+# and here the caller's. (While it is mounted it would take CAP_SYS_RESOURCE, which containers do not have.)
+grow_disk() {
+  local mount=$LAB_VOLUMES/disk/${1:-} image=$LAB_VOLUMES/image/${1:-} tries=0
+  check_volume_name "${1:-}"
+  [[ ${2:-} =~ ^[0-9]+$ ]] || die "usage: hack/lab disk --grow NAME SIZE_MIB"
+  umount "$mount" || die "disk $1 is still in use"
+  # The device goes with the last mount, the kubelet's included.
+  while [ -n "$(losetup -n -O NAME -j "$image")" ]; do
+    [ "$((tries += 1))" -le 300 ] || die "a Pod still has disk $1"
+    sleep 0.1
+  done
+  truncate -s "${2}M" "$image"
+  e2fsck -fp "$image" >&2 || [ "$?" -eq 1 ] || die "disk $1 is broken"
+  resize2fs "$image" >&2
+  mount -o loop "$image" "$mount"
+}
+
 delete_disk() {
   check_volume_name "${1:-}"
   lab_kubectl delete pv "$1" --ignore-not-found --wait=false >&2

@@ -49,15 +49,18 @@ pub struct JobSettings {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobSecurityContext {
-    /// Default: 65532.
+    /// Where the ids come from that are not given here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Ids>,
+    /// Default: as `ids` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub run_as_user: Option<i64>,
-    /// Default: 65532.
+    /// Default: as `ids` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub run_as_group: Option<i64>,
-    /// The volume's group. Default: 65532.
+    /// The volume's group. Default: as `ids` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub fs_group: Option<i64>,
@@ -70,6 +73,16 @@ pub struct JobSecurityContext {
     /// SELinux labels of the worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub se_linux_options: Option<SELinuxOptions>,
+}
+
+/// Where the ids come from that are not given: `Default` (65532) or `Assigned` (the cluster sets them, as OpenShift does).
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Ids {
+    /// 65532.
+    #[default]
+    Default,
+    /// They stay unset: the cluster's admission sets them, or the image has them.
+    Assigned,
 }
 
 /// When the kubelet changes the volume's owner.

@@ -17,6 +17,7 @@ mod kubectl;
 mod lines;
 mod list;
 mod local;
+mod own;
 mod pack;
 mod progress;
 #[cfg(feature = "operator")]
@@ -72,6 +73,9 @@ enum Command {
     /// Do the task in `MODELCACHE_TASK` (what a Job's Pod runs)
     #[command(hide = true)]
     Worker(worker::Args),
+    /// Give a cache to the user of its workers (what the ownership init of a Job's Pod runs)
+    #[command(hide = true)]
+    Own(own::Args),
     // The operator's subcommands, each in a file of its own.
     /// Serve folders or a volume as a read-only Hub
     #[cfg(feature = "operator")]
@@ -140,6 +144,7 @@ fn run_modelcache(cli: Cli) -> u8 {
         Command::Delete(args) => runtime.block_on(delete::run(args)),
         Command::Verify(args) => runtime.block_on(verify::run(args)),
         Command::Worker(args) => runtime.block_on(worker::run(args)),
+        Command::Own(args) => own::run(&args),
         #[cfg(feature = "operator")]
         Command::Serve(args) => runtime.block_on(serve::run(args)),
         #[cfg(feature = "operator")]
@@ -183,7 +188,8 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
         | Command::Usage(_)
         | Command::Delete(_)
         | Command::Verify(_)
-        | Command::Worker(_) => many_threads(),
+        | Command::Worker(_)
+        | Command::Own(_) => many_threads(),
     }
 }
 

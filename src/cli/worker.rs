@@ -9,7 +9,7 @@ use crate::format::task::{TASK_VARIABLE, Task};
 use crate::ident::Reason;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -21,9 +21,29 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// What was typed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    termination: Termination,
+}
+
+/// The outcome as the kubelet keeps it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Termination {
     /// Where the outcome is written for the kubelet, if the file exists
-    #[arg(long, env = "MODELCACHE_TERMINATION_LOG", default_value = "/dev/termination-log")]
-    termination_log: PathBuf,
+    #[arg(long = "termination-log", env = "MODELCACHE_TERMINATION_LOG", default_value = "/dev/termination-log")]
+    file: PathBuf,
+}
+
+impl Termination {
+    fn write(&self, text: &str) {
+        let opened = OpenOptions::new().write(true).truncate(true).open(&self.file);
+        // On a laptop there is none, and that is no failure of the task.
+        let _ = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+    }
+
+    /// The word of a program that has no task.
+    pub(super) fn failed(&self, failed: Failed) {
+        self.write(&Lines::new("", Box::new(std::io::sink())).termination(Say::Failed(failed)));
+    }
 }
 
 pub(super) async fn run(args: Args) -> u8 {
@@ -37,7 +57,7 @@ pub(super) async fn run(args: Args) -> u8 {
                 "the task in {TASK_VARIABLE} cannot be read ({error}): the worker's image must be the operator's own release"
             );
             let failed = Failed { reason: Reason::UnsupportedVersion, message, retry_after_seconds: None };
-            end(&lines, &args.termination_log, Vec::new(), Say::Failed(failed));
+            end(&lines, &args.termination, Vec::new(), Say::Failed(failed));
             return BAD_USAGE;
         }
     };
@@ -47,12 +67,12 @@ pub(super) async fn run(args: Args) -> u8 {
     match work(task, &lines).await {
         Ok((done, text)) => {
             let parts = text.map(|json| metadata_lines(&nonce, &json)).unwrap_or_default();
-            end(&lines, &args.termination_log, parts, Say::Done(done));
+            end(&lines, &args.termination, parts, Say::Done(done));
             0
         }
         Err(failed) => {
             let code = failed.reason.exit_code();
-            end(&lines, &args.termination_log, Vec::new(), Say::Failed(failed));
+            end(&lines, &args.termination, Vec::new(), Say::Failed(failed));
             code
         }
     }
@@ -100,10 +120,8 @@ async fn work(task: Task, lines: &Arc<Lines>) -> Result<(Done, Option<String>), 
     Ok((finished.done, text))
 }
 
-fn end(lines: &Lines, termination_log: &Path, before: Vec<Line>, last: Say) {
+fn end(lines: &Lines, termination: &Termination, before: Vec<Line>, last: Say) {
     // First the log that the kubelet keeps: after the last line the controller may be quick.
-    let written = OpenOptions::new().write(true).truncate(true).open(termination_log);
-    // On a laptop there is none, and that is no failure of the task.
-    let _ = written.and_then(|mut file| file.write_all(lines.termination(last.clone()).as_bytes()));
+    termination.write(&lines.termination(last.clone()));
     lines.end(before, last);
 }

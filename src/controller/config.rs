@@ -45,9 +45,20 @@ pub struct Config {
     /// How claims are made for entries whose template gives no size.
     #[serde(default)]
     pub storage: StorageDefaults,
+    /// Whether a container that runs as root gives the cache to the worker's user first.
+    #[serde(default)]
+    pub ownership_init: OwnershipInit,
     /// What the operator creates where it is absent.
     #[serde(default)]
     pub preseed: Preseed,
+}
+
+/// A container that runs as root, before the worker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OwnershipInit {
+    /// Whether there is one.
+    pub enabled: bool,
 }
 
 /// How claims are made for entries whose template gives no size.

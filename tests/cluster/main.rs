@@ -23,6 +23,8 @@ mod harness;
 mod inventory;
 mod lifecycle;
 mod refusals;
+mod settings;
+mod sizing;
 mod storage;
 mod updates;
 mod usage;

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-fn weights(size: usize) -> Vec<HubFile> {
+pub(crate) fn weights(size: usize) -> Vec<HubFile> {
     vec![HubFile { path: "model.safetensors".into(), bytes: noise(5, size), lfs: true }]
 }
 
@@ -54,18 +54,19 @@ async fn a_missing_storage_class_is_waited_for() {
         .await;
     let patch = json!({"spec": {"storageClassName": class}}).to_string();
     stage.kubectl(&["patch", "pv", &volume.name, "--patch", &patch]);
-    let _class = StorageClass::new(&stage, &class);
+    let _class = StorageClass::new(&stage, &class, false);
     let entry = stage.until_ready("tiny").await;
     volume.assert_holds(&entry, &chosen());
 }
 
 /// A class that goes with this value.
-struct StorageClass(String);
+pub(crate) struct StorageClass(pub(crate) String);
 
 impl StorageClass {
-    fn new(stage: &Stage, name: &str) -> Self {
+    pub(crate) fn new(stage: &Stage, name: &str, expands: bool) -> Self {
         let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
-            "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"});
+            "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer",
+            "allowVolumeExpansion": expands});
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(class.to_string().as_bytes()).unwrap();
         stage.kubectl(&["create", "-f", file.path().to_str().unwrap()]);
@@ -118,7 +119,7 @@ async fn a_disk_that_fills_up_keeps_what_is_there_and_is_gone_on_with() {
 }
 
 /// Writes until the disk is full.
-fn fill(path: &Path) {
+pub(crate) fn fill(path: &Path) {
     let mut file = std::fs::File::create(path).unwrap();
     for size in [64 * 1024, 1024, 1] {
         while file.write_all(&vec![0; size]).is_ok() {}

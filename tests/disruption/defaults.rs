@@ -3,10 +3,15 @@
 use crate::chosen;
 use crate::fakehub::{self, Authority, Hub};
 use crate::harness::command::{program, run};
+use crate::harness::volume::Volume;
 use crate::harness::{Stage, lab, operator, shared};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim};
+use kube::Api;
 use kube::api::ListParams;
+use modelcache::api::Phase;
+use modelcache::ident::Reason;
 use serde_json::json;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
 
 /// Values of the chart, until the end of this value.
@@ -23,6 +28,7 @@ impl Drop for Values {
     fn drop(&mut self) {
         let mut unset = ["endpoint", "caBundle", "tokenSecret.name"].map(|name| format!("--set=hub.{name}=")).to_vec();
         unset.push("--set-json=preseed={\"entries\":[],\"imports\":[]}".to_owned());
+        unset.push("--set=ownershipInit.enabled=false".to_owned());
         upgrade(&unset);
     }
 }
@@ -80,4 +86,50 @@ async fn what_the_chart_seeds_is_there_after_the_installation_and_is_left_alone(
     drop(values);
     let after = stage.until_ready("seeded").await;
     assert_eq!(after.metadata.uid, entry.metadata.uid, "what is not seeded any more stays");
+}
+
+#[tokio::test]
+async fn the_ownership_init_opens_a_volume_whose_driver_ignores_fs_group() {
+    let stage = Stage::new("ownership").await;
+    // The lab's provisioner makes folders that belong to root, with mode 0750.
+    stage.claim("models", json!({"storageClassName": "lab-dynamic", "accessModes": ["ReadWriteOnce"]})).await;
+    let bound = |claim: &PersistentVolumeClaim| {
+        claim.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Bound"))
+    };
+    let claim = stage.until_is("models", "bound", bound).await;
+    let name = claim.spec.and_then(|spec| spec.volume_name).unwrap();
+    let volume = Volume::of(&Api::<PersistentVolume>::all(stage.client.clone()).get(&name).await.unwrap());
+    let foreign = volume.folder.join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    stage.entry("tiny", shared("models", json!({}))).await;
+    stage.until_says("tiny", Phase::Failed, Reason::PermissionDenied, &["ownershipInit.enabled"]).await;
+
+    let values = Values::set(&["--set=ownershipInit.enabled=true".to_owned()]);
+    stage.retry("tiny").await;
+    stage
+        .until_says("tiny", Phase::Provisioning, Reason::PolicyDenied, &["PodSecurity", "restricted", "runAsUser=0"])
+        .await;
+    stage.kubectl(&[
+        "label",
+        "namespace",
+        &stage.namespace,
+        "pod-security.kubernetes.io/enforce=baseline",
+        "--overwrite",
+    ]);
+    stage.retry("tiny").await;
+    let entry = stage.until_phase("tiny", Phase::Ready).await;
+    volume.assert_holds(&entry, &chosen());
+    let owner =
+        |path: &std::path::Path| std::fs::symlink_metadata(path).map(|found| (found.uid(), found.gid())).unwrap();
+    assert_eq!([owner(&volume.folder), owner(&foreign)], [(65532, 65532), (0, 0)]);
+
+    // What another user's worker left is taken over, and the entry is removed by its new owner.
+    for path in [volume.folder.clone(), volume.folder.join("hub"), volume.folder.join("entries").join("org_2ftiny")] {
+        chown(path, Some(1000), Some(1000)).unwrap();
+    }
+    stage.delete("tiny").await;
+    assert_eq!(std::fs::read_dir(volume.folder.join("entries")).unwrap().count(), 0);
+    assert_eq!([owner(&volume.folder.join("hub")), owner(&foreign)], [(65532, 65532), (0, 0)]);
+    drop(values);
+    operator::until_ready(&stage.client, 1).await;
 }

@@ -1,7 +1,7 @@
 //! The worker's Job: one attempt, one Job, one container without any power (design 6).
 
 use super::{Owner, short_digest};
-use crate::api::job::{FsGroupChangePolicy, JobSettings};
+use crate::api::job::{FsGroupChangePolicy, Ids, JobSettings};
 use crate::api::{annotation, label};
 use crate::controller::config::Config;
 use crate::format::task::{TASK_VARIABLE, Task, Work};
@@ -119,11 +119,39 @@ impl Attempt<'_> {
                         annotations: self.settings.annotations.clone(),
                         ..ObjectMeta::default()
                     }),
-                    spec: Some(pod(self.config, self.task, self.settings, self.mounts)),
+                    spec: Some(self.pod()),
                 },
                 ..JobSpec::default()
             }),
             status: None,
+        }
+    }
+
+    fn pod(self) -> PodSpec {
+        let Attempt { config, task, settings, .. } = self;
+        let ownership = self
+            .writes_to
+            .filter(|_| config.ownership_init.enabled)
+            .and_then(|_| ownership_init(config, task, settings));
+        let containers = vec![container(config, task, settings, &self.mounts)];
+        let pull_secrets = settings.image_pull_secrets.clone().unwrap_or_else(|| config.image_pull_secrets.clone());
+        PodSpec {
+            restart_policy: Some("Never".to_owned()),
+            automount_service_account_token: Some(false),
+            // Neighbours' addresses in a worker's environment are of no use, and thousands of them slow its start.
+            enable_service_links: Some(false),
+            termination_grace_period_seconds: Some(GRACE_SECONDS),
+            service_account_name: settings.service_account_name.clone(),
+            node_selector: settings.node_selector.clone(),
+            tolerations: settings.tolerations.clone(),
+            affinity: settings.affinity.clone(),
+            priority_class_name: settings.priority_class_name.clone(),
+            image_pull_secrets: Some(pull_secrets).filter(|secrets| !secrets.is_empty()),
+            security_context: Some(pod_security(settings)),
+            init_containers: ownership.map(|container| vec![container]),
+            containers,
+            volumes: Some(self.mounts.into_iter().map(|mount| mount.volume).collect()),
+            ..PodSpec::default()
         }
     }
 }
@@ -150,27 +178,6 @@ fn pod_failure_policy() -> PodFailurePolicy {
     PodFailurePolicy { rules: vec![ignore, fail] }
 }
 
-fn pod(config: &Config, task: &Task, settings: &JobSettings, mounts: Vec<Mount>) -> PodSpec {
-    let pull_secrets = settings.image_pull_secrets.clone().unwrap_or_else(|| config.image_pull_secrets.clone());
-    PodSpec {
-        restart_policy: Some("Never".to_owned()),
-        automount_service_account_token: Some(false),
-        // Neighbours' addresses in a worker's environment are of no use, and thousands of them slow its start.
-        enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(GRACE_SECONDS),
-        service_account_name: settings.service_account_name.clone(),
-        node_selector: settings.node_selector.clone(),
-        tolerations: settings.tolerations.clone(),
-        affinity: settings.affinity.clone(),
-        priority_class_name: settings.priority_class_name.clone(),
-        image_pull_secrets: Some(pull_secrets).filter(|secrets| !secrets.is_empty()),
-        security_context: Some(pod_security(settings)),
-        containers: vec![container(config, task, settings, &mounts)],
-        volumes: Some(mounts.into_iter().map(|mount| mount.volume).collect()),
-        ..PodSpec::default()
-    }
-}
-
 fn container(config: &Config, task: &Task, settings: &JobSettings, mounts: &[Mount]) -> Container {
     let mount = |mount: &Mount| VolumeMount {
         name: mount.volume.name.clone(),
@@ -188,14 +195,48 @@ fn container(config: &Config, task: &Task, settings: &JobSettings, mounts: &[Mou
         env: Some(vec![EnvVar { name: TASK_VARIABLE.to_owned(), value: Some(task), value_from: None }]),
         volume_mounts: Some(mounts.iter().map(mount).collect()),
         resources: Some(settings.resources.clone().unwrap_or_else(default_resources)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(container_security(None)),
         ..Container::default()
     }
+}
+
+fn container_security(capabilities: Option<&[&str]>) -> SecurityContext {
+    let add = capabilities.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add }),
+        ..SecurityContext::default()
+    }
+}
+
+/// The container that gives the cache to the worker's user before the worker starts: it alone runs as root, with the power to
+/// look everywhere and to change owners. None where the cluster assigns the ids.
+fn ownership_init(config: &Config, task: &Task, settings: &JobSettings) -> Option<Container> {
+    let who = who(settings);
+    let (uid, gid) = (who.user?, who.group?);
+    let mut args =
+        vec!["own".to_owned(), format!("--volume={VOLUME_PATH}"), format!("--uid={uid}"), format!("--gid={gid}")];
+    args.extend(task.sub_path.as_ref().map(|path| format!("--sub-path={path}")));
+    Some(Container {
+        name: "ownership".to_owned(),
+        image: Some(config.image.clone()),
+        image_pull_policy: config.image_pull_policy.clone(),
+        args: Some(args),
+        volume_mounts: Some(vec![VolumeMount {
+            name: "volume".to_owned(),
+            mount_path: VOLUME_PATH.to_owned(),
+            ..VolumeMount::default()
+        }]),
+        resources: Some(settings.resources.clone().unwrap_or_else(default_resources)),
+        security_context: Some(SecurityContext {
+            run_as_user: Some(0),
+            run_as_group: Some(0),
+            run_as_non_root: Some(false),
+            ..container_security(Some(&["CHOWN", "DAC_OVERRIDE"]))
+        }),
+        ..Container::default()
+    })
 }
 
 /// Enough for any model: the worker's memory does not grow with the model's size. The limit leaves room for the page cache.
@@ -215,7 +256,24 @@ fn default_resources() -> ResourceRequirements {
     }
 }
 
+/// The worker's ids; those that the cluster assigns are unset.
+struct Who {
+    user: Option<i64>,
+    group: Option<i64>,
+    fs_group: Option<i64>,
+}
+
+fn who(settings: &JobSettings) -> Who {
+    let own = settings.security_context.clone().unwrap_or_default();
+    let other = match own.ids.unwrap_or_default() {
+        Ids::Default => Some(NONROOT),
+        Ids::Assigned => None,
+    };
+    Who { user: own.run_as_user.or(other), group: own.run_as_group.or(other), fs_group: own.fs_group.or(other) }
+}
+
 fn pod_security(settings: &JobSettings) -> PodSecurityContext {
+    let Who { user, group, fs_group } = who(settings);
     let own = settings.security_context.clone().unwrap_or_default();
     let policy = match own.fs_group_change_policy {
         Some(FsGroupChangePolicy::Always) => "Always",
@@ -224,9 +282,9 @@ fn pod_security(settings: &JobSettings) -> PodSecurityContext {
     };
     PodSecurityContext {
         run_as_non_root: Some(true),
-        run_as_user: Some(own.run_as_user.unwrap_or(NONROOT)),
-        run_as_group: Some(own.run_as_group.unwrap_or(NONROOT)),
-        fs_group: Some(own.fs_group.unwrap_or(NONROOT)),
+        run_as_user: user,
+        run_as_group: group,
+        fs_group,
         fs_group_change_policy: Some(policy.to_owned()),
         supplemental_groups: own.supplemental_groups,
         se_linux_options: own.se_linux_options,

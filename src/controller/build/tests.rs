@@ -56,6 +56,44 @@ fn the_job_of_an_entry_with_everything() {
 }
 
 #[test]
+fn the_ownership_init_alone_is_root() {
+    let mut world = observed(
+        "{repo: org/model, storage: {claimName: shared, subPath: cache}, job: {securityContext: {runAsUser: 1000}}}",
+    );
+    world.config.ownership_init.enabled = true;
+    let pod = |world: &Observed| build::transfer_job(world, &wanted(world)).spec.unwrap().template.spec.unwrap();
+    insta::assert_yaml_snapshot!(pod(&world).init_containers);
+    let security = pod(&world).security_context.unwrap();
+    assert_eq!(
+        (security.run_as_non_root, security.run_as_user, security.run_as_group),
+        (Some(true), Some(1000), Some(65532))
+    );
+    // Who does not write to the cache changes nothing of it.
+    let asks = build::resolve_job(&world, &wanted(&world)).unwrap().spec.unwrap().template.spec.unwrap();
+    assert_eq!(asks.init_containers, None);
+    assert!(build::delete_job(&world).unwrap().unwrap().spec.unwrap().template.spec.unwrap().init_containers.is_some());
+}
+
+#[test]
+fn ids_that_the_cluster_assigns_are_left_to_it() {
+    let mut world = observed(
+        "{repo: org/model, storage: {claimName: shared}, job: {securityContext: {ids: Assigned, supplementalGroups: [7]}}}",
+    );
+    world.config.ownership_init.enabled = true;
+    let pod = build::transfer_job(&world, &wanted(&world)).spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.init_containers, None, "nobody knows whom the volume shall belong to");
+    let security = pod.security_context.unwrap();
+    assert_eq!((security.run_as_user, security.run_as_group, security.fs_group), (None, None, None));
+    assert_eq!((security.run_as_non_root, security.supplemental_groups), (Some(true), Some(vec![7])));
+    let given = observed(
+        "{repo: org/model, storage: {claimName: shared}, job: {securityContext: {ids: Assigned, fsGroup: 9}}}",
+    );
+    let security =
+        build::transfer_job(&given, &wanted(&given)).spec.unwrap().template.spec.unwrap().security_context.unwrap();
+    assert_eq!((security.run_as_user, security.fs_group), (None, Some(9)));
+}
+
+#[test]
 fn the_job_that_removes_files() {
     let mut world = shared_claim();
     world.entry.status.get_or_insert_default().manifest = Some(ManifestStatus::default());

@@ -149,12 +149,13 @@ fn held_up(scene: &Scene, pod: &Pod) -> Option<Why> {
                 .unwrap_or_else(|| Why::new(Reason::Unschedulable, format!("no node can take the worker: {message}"))),
         );
     }
-    let waiting = container(pod)?.state.as_ref()?.waiting.as_ref()?;
+    let container = before(pod).find(|status| waits(status)).or_else(|| container(pod))?;
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let message = waiting.message.as_deref().unwrap_or("no message");
     match waiting.reason.as_deref().unwrap_or_default() {
         word @ ("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
         | "ImageInspectError") => {
-            let image = container(pod).map(|status| status.image.clone()).unwrap_or_default();
+            let image = &container.image;
             Some(Why::new(Reason::ImagePullFailed, format!("{word} for the worker's image {image:?}: {message}")))
         }
         word @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => {
@@ -228,7 +229,7 @@ pub fn may_write(pod: &Pod) -> bool {
     !matches!(phase(pod), "Succeeded" | "Failed")
 }
 
-/// Whether the worker's container came to its end.
+/// Whether the worker's container came to its end, or will never begin.
 pub fn has_ended(pod: &Pod) -> bool {
     terminated(pod).is_some()
 }
@@ -246,8 +247,23 @@ fn container(pod: &Pod) -> Option<&ContainerStatus> {
     pod.status.as_ref()?.container_statuses.as_ref()?.first()
 }
 
+/// The containers that have to end well before the worker's begins.
+fn before(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    pod.status.iter().flat_map(|status| status.init_container_statuses.iter().flatten())
+}
+
+fn waits(status: &ContainerStatus) -> bool {
+    status.state.as_ref().is_some_and(|state| state.waiting.is_some())
+}
+
+/// The end of the worker's container, or of one before it that failed.
 fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
-    container(pod)?.state.as_ref()?.terminated.as_ref()
+    let failed = before(pod).filter_map(end_of).find(|ended| ended.exit_code != 0);
+    failed.or_else(|| container(pod).and_then(end_of))
+}
+
+fn end_of(status: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    status.state.as_ref()?.terminated.as_ref()
 }
 
 fn pod_condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {

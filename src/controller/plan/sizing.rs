@@ -93,7 +93,7 @@ fn asked_and_there(claim: &PersistentVolumeClaim) -> (Option<&Quantity>, Option<
     (asked, there)
 }
 
-/// The growth of the entry's own claim, where it is to ask for more than it does. A claim never shrinks, and a claim that is
+/// The growth of the entry's own claim, where it is to have more than it does. A claim never shrinks, and a claim that is
 /// not bound cannot be changed.
 pub(super) fn growth(observed: &Observed) -> Option<Action> {
     let size = size(&observed.entry, &observed.config)?;
@@ -102,8 +102,10 @@ pub(super) fn growth(observed: &Observed) -> Option<Action> {
     if !is_bound || claim.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let (asked, _) = asked_and_there(claim);
-    if size.bytes()? <= bytes_of(asked?)? {
+    let (asked, there) = asked_and_there(claim);
+    // A volume may have more than was asked for: then nothing is missing.
+    let has = bytes_of(asked?)?.max(there.and_then(bytes_of).unwrap_or_default());
+    if size.bytes()? <= has {
         return None;
     }
     let (name, uid) = (claim.metadata.name.clone()?, claim.metadata.uid.clone()?);

@@ -402,7 +402,7 @@ pub(super) fn claim_trouble(scene: &Scene) -> Option<Why> {
 /// Why an action could not be done now. An expected thing, not an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obstacle {
-    /// This Job or Pod writes to the same repo of the same volume.
+    /// A worker of this writes to the same repo of the same volume.
     Busy(String),
     /// The cluster does not allow it.
     Denied(Why),

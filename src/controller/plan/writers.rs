@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-/// The Job or the Pod that may write to the same repo as `job`, which is not created yet; `jobs` and `pods` are those of the
+/// The entry whose Job or Pod may write to the same repo as `job`, which is not created yet; `jobs` and `pods` are those of the
 /// same volume, and the Jobs were seen before the Pods. The other Jobs of the job's own entry are no hindrance, but their
 /// Pods are, unless the job says that they were given up.
 pub fn hindrance(job: &Job, jobs: &[Job], pods: &[Pod]) -> Option<String> {
@@ -15,7 +15,7 @@ pub fn hindrance(job: &Job, jobs: &[Job], pods: &[Pod]) -> Option<String> {
         same_repo(*other, job) && other.labels().get(label::ENTRY_UID) != entry && attempt::is_unfinished(other)
     });
     if let Some(busy) = busy {
-        return Some(format!("Job {}", busy.name_any()));
+        return Some(holder(busy));
     }
     // The Job may be there already: then its own Pods are no hindrance. A deleted one of the same name is another Job.
     let there = jobs
@@ -28,7 +28,13 @@ pub fn hindrance(job: &Job, jobs: &[Job], pods: &[Pod]) -> Option<String> {
     // A Job that was deleted is gone before its Pod is.
     let pod =
         pods.iter().find(|pod| same_repo(*pod, job) && attempt::may_write(pod) && !is_its(pod) && !is_given_up(pod));
-    pod.map(|pod| format!("Pod {}", pod.name_any()))
+    let is_own = |pod: &Pod| pod.labels().get(label::ENTRY_UID) == entry;
+    pod.map(|pod| if is_own(pod) { "an earlier worker of this entry".to_owned() } else { holder(pod) })
+}
+
+/// Whose a Job or a Pod is. Its own name would be another with each attempt, and the status written for it.
+fn holder(object: &impl ResourceExt) -> String {
+    format!("entry {:?}", object.labels().get(label::ENTRY).map(String::as_str).unwrap_or_default())
 }
 
 /// Whether two that write to one volume may write to one repo of it.

@@ -3,7 +3,7 @@
 //! Paths are walked name by name with `O_NOFOLLOW`. (`openat2` could do it in one call, but not on every kernel and not
 //! under every container runtime's filter.)
 
-use super::VolumeError;
+use super::{Owner, VolumeError};
 use crate::format::outcome::Room;
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -362,6 +362,36 @@ impl Dir {
                 self.unlink(below, AtFlags::REMOVEDIR).map(|_| ())
             }
             Some(_) => self.remove_file(below),
+        }
+    }
+
+    /// Whose this folder is.
+    pub fn owner(&self) -> Result<Owner> {
+        let stat = rustix::fs::fstat(&self.fd).or_else(|errno| fail("look at", &self.path, errno))?;
+        Ok(Owner::new(stat.st_uid, stat.st_gid))
+    }
+
+    /// Gives this folder to an owner.
+    pub fn give(&self, owner: Owner) -> Result<()> {
+        let (uid, gid) = owner.ids();
+        rustix::fs::fchown(&self.fd, Some(uid), Some(gid))
+            .or_else(|errno| fail("change the owner of", &self.path, errno))
+    }
+
+    /// Gives what is under a name to an owner, with everything in it; links themselves, never what they point to. What goes
+    /// meanwhile is nobody's.
+    pub fn give_all(&self, name: &OsStr, owner: Owner) -> Result<()> {
+        if self.kind_of(name)? == Some(Kind::Folder)
+            && let Some(folder) = self.open_dir(Path::new(name))?
+        {
+            for inner in folder.list()? {
+                folder.give_all(&inner, owner)?;
+            }
+        }
+        let (uid, gid) = owner.ids();
+        match rustix::fs::chownat(&self.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => fail("change the owner of", &self.path.join(name), errno),
         }
     }
 

@@ -6,6 +6,7 @@
 mod archive;
 mod dir;
 mod fault;
+mod ownership;
 mod part;
 mod probe;
 mod staging;
@@ -13,6 +14,7 @@ mod staging;
 pub use archive::{ArchiveFile, Standing};
 pub use dir::{Dir, Kind};
 pub use fault::VolumeError;
+pub use ownership::{Owner, take_over};
 pub use part::Part;
 pub use probe::Traits;
 pub use staging::{Staging, remove_stagings};
@@ -52,18 +54,19 @@ pub fn scratch() -> Result<Part, VolumeError> {
     }
 }
 
+/// The cache's root in a volume's.
+fn cache_root(volume: &Dir, sub_path: Option<&RelPath>) -> Result<Dir, VolumeError> {
+    let below = sub_path.map_or(Path::new(""), RelPath::as_path);
+    match volume.open_dir(below)? {
+        Some(root) => Ok(root),
+        None => volume.make_dir(below),
+    }
+}
+
 impl Volume {
     /// Opens a volume's root and the cache's root in it, which is made where it is missing: the kubelet would make it as root.
     pub fn open(path: &Path, sub_path: Option<&RelPath>) -> Result<Self, VolumeError> {
-        let volume = Dir::open_root(path)?;
-        let root = match sub_path {
-            None => volume,
-            Some(sub_path) => match volume.open_dir(sub_path.as_path())? {
-                Some(root) => root,
-                None => volume.make_dir(sub_path.as_path())?,
-            },
-        };
-        let opened = Self { root };
+        let opened = Self { root: cache_root(&Dir::open_root(path)?, sub_path)? };
         opened.check_version()?;
         Ok(opened)
     }

@@ -158,6 +158,12 @@ impl Stage {
         self.keep(volume)
     }
 
+    /// A small disk behind a volume that nobody claims yet.
+    pub fn unclaimed_disk(&mut self, name: &str, size_mib: u32) -> Arc<Volume> {
+        let volume = Volume::disk(&format!("{}-{name}", self.namespace), size_mib);
+        self.keep(volume)
+    }
+
     fn keep(&mut self, volume: Volume) -> Arc<Volume> {
         let volume = Arc::new(volume);
         self.volumes.push(Arc::clone(&volume));

@@ -1,6 +1,7 @@
 //! A volume of the lab and its folder on this machine.
 
 use super::command::{lab, run};
+use k8s_openapi::api::core::v1::PersistentVolume;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +24,20 @@ impl Volume {
         Self::made("disk", name, &lab(&["disk", name, &size_mib.to_string()]))
     }
 
+    /// One that a provisioner of the cluster made on this machine, and removes.
+    pub fn of(volume: &PersistentVolume) -> Self {
+        let folder = volume.spec.as_ref().and_then(|spec| spec.host_path.as_ref()).map(|host| host.path.clone());
+        let folder = folder.expect("the lab's provisioner makes folders").into();
+        Self { name: volume.metadata.name.clone().unwrap_or_default(), folder, kind: "pv", kept: AtomicBool::new(true) }
+    }
+
     fn made(kind: &'static str, name: &str, said: &str) -> Self {
         Self { name: name.to_owned(), folder: said.trim().into(), kind, kept: AtomicBool::new(false) }
+    }
+
+    /// Makes a disk larger, once no Pod has it. The cluster does not hear of it.
+    pub fn grow(&self, size_mib: u32) {
+        lab(&["disk", "--grow", &self.name, &size_mib.to_string()]);
     }
 
     pub fn keep(&self) {

@@ -5,11 +5,11 @@ use super::operator;
 use super::stage::Stage;
 use futures::TryStreamExt;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::runtime::wait::await_condition;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Resource, ResourceExt};
-use modelcache::api::{ModelCacheEntry, ModelCacheEntryStatus, Phase, condition};
+use modelcache::api::{ModelCacheEntry, ModelCacheEntryStatus, Phase, condition, label};
 use modelcache::ident::Reason;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -110,6 +110,24 @@ impl Stage {
         match timeout(DEADLINE, found).await {
             Ok(object) => object.unwrap().unwrap(),
             Err(_) => panic!("{name} should be {what} within {DEADLINE:?}\n{}", self.picture(name)),
+        }
+    }
+
+    /// Waits for a Pod that was made for an entry.
+    pub async fn until_pod(&self, entry: &ModelCacheEntry, what: &str, is: impl Fn(&Pod) -> bool) -> Pod {
+        let ours = watcher::Config::default().labels(&format!("{}={}", label::ENTRY_UID, entry.uid().unwrap()));
+        let mut pods = pin!(watcher(self.api::<Pod>(), ours).applied_objects());
+        let find = async {
+            loop {
+                let pod = pods.try_next().await.unwrap().expect("a watch does not end");
+                if is(&pod) {
+                    return pod;
+                }
+            }
+        };
+        match timeout(DEADLINE, find).await {
+            Ok(pod) => pod,
+            Err(_) => panic!("a Pod should be {what}\n{}", self.picture(&entry.name_any())),
         }
     }
 

@@ -108,6 +108,7 @@ fn a_raised_size_goes_to_the_claim_and_a_lower_one_does_not() {
     for other in ["2Gi", "2048Mi", "1Gi"] {
         assert!(decide(&raised(world.clone(), other)).actions.is_empty(), "{other}");
     }
+    assert!(decide(&raised(with_capacity(ready(), "5Gi"), "2Gi")).actions.is_empty(), "it has that already");
     // Somebody else's claim of the same name is never touched.
     let mut foreign = raised(ready(), "2Gi");
     foreign.scene.claim.as_mut().unwrap().metadata.labels = None;

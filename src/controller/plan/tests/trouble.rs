@@ -157,6 +157,34 @@ fn an_evicted_worker_is_replaced_within_the_attempt() {
     );
 }
 
+/// A Pod whose container before the worker's is so.
+fn initial(phase: &str, state: &serde_json::Value) -> serde_json::Value {
+    let mut first = worker(state);
+    first["name"] = "ownership".into();
+    let second = worker(&json!({"waiting": {"reason": "PodInitializing"}}));
+    json!({"phase": phase, "initContainerStatuses": [first], "containerStatuses": [second]})
+}
+
+#[test]
+fn an_ownership_init_that_fails_is_the_end_of_the_attempt() {
+    let line =
+        json!({"nonce": "", "type": "failed", "reason": "VolumeReadOnly", "message": "the ownership init failed"});
+    let ended =
+        |exit: i32, message: &str| initial("Failed", &json!({"terminated": {"exitCode": exit, "message": message}}));
+    let world = at_work().with_pod(&ended(3, &line.to_string()));
+    assert_fails(world, Reason::VolumeReadOnly, Phase::Failed, "the ownership init failed");
+    assert_fails(at_work().with_pod(&ended(2, "")), Reason::UnsupportedVersion, Phase::Failed, "another version");
+    assert_fails(at_work().with_pod(&ended(137, "")), Reason::Interrupted, Phase::Retrying, "137");
+    let pulls = initial("Pending", &json!({"waiting": {"reason": "ErrImagePull", "message": "said so"}}));
+    assert_waits(&at_work().with_pod(&pulls), Reason::ImagePullFailed, "registry.example/modelcache:1");
+    let plan = decide(&at_work().with_pod(&initial("Pending", &json!({"running": {}}))));
+    assert_eq!((plan.status.phase, ready_reason(&plan)), (Some(Phase::Provisioning), "Provisioning"));
+    assert_eq!(
+        kinds(&decide(&at_work().with_pod(&initial("Pending", &json!({"terminated": {"exitCode": 0}}))))),
+        [""; 0]
+    );
+}
+
 #[test]
 fn a_node_that_was_lost() {
     let condition =
