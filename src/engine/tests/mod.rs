@@ -1,7 +1,12 @@
 //! Random sequences of everything that may be done to one volume, with a death at any write: after each step every entry that is
 //! left is exactly what it must be, and at the end nothing is left without an owner.
 //!
-//! `MODELCACHE_SEED=N` runs one sequence, `MODELCACHE_SOAK` ten thousand and more.
+//! Of twenty steps eight are downloads (an update, where the branch moved), three imports, two deletions, two deletions of
+//! unfinished work and five moves of a branch. Half of them die at one of their first ninety writes or later than their last,
+//! and half of these are tried again at once. Three models of a repo share its snapshots. At the end everything is deleted,
+//! each entry with a death first.
+//!
+//! `MODELCACHE_SEED=N` runs one sequence, `MODELCACHE_SOAK=1` ten thousand.
 
 mod hub;
 mod world;
@@ -14,20 +19,22 @@ use crate::format::task::{Delete, Download, FileChoice, HubAccess, Import, Task,
 use crate::hub::{Limits, Retry};
 use crate::ident::{Commit, Reason};
 use hub::{BRANCHES, REPOS, VERSIONS};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use world::{Choice, Held, Key, State, World, keys, model, paths};
 
 const SEQUENCES: u64 = 500;
-const SEQUENCES_OF_SOAK: u64 = 12_000;
+const SEQUENCES_OF_SOAK: u64 = 10_000;
 const STEPS: u64 = 12;
+const THREADS: usize = 2;
 /// No task of this test writes so often.
 const NEVER: usize = usize::MAX;
 
 /// Sequences that failed once, and what was wrong.
-const NAMED: &[(u64, &str)] = &[];
+const NAMED: &[(u64, &str)] = &[(7, "a kept snapshot whose removal was interrupted was taken for whole")];
 
 /// Numbers that are the same for the same seed.
 struct Dice(u64);
@@ -228,17 +235,15 @@ async fn take(world: &mut World, step: &Step, writes: usize) {
     let Some(work) = work(world, step) else { return };
     let after = after(world, step);
     let (ended, lived) = run(world, work, writes).await;
-    if std::env::var_os("MODELCACHE_SEED").is_some() {
-        let ended = ended.as_ref().map(|finished| finished.done.commit).map_err(ToString::to_string);
-        eprintln!("{step:?}, {writes} writes, lived: {lived}, {ended:?}");
-    }
+    let said = ended.as_ref().map(|finished| finished.done.commit).map_err(ToString::to_string);
+    world.history.push(format!("{step:?} {} {said:?}", if lived { "lived:" } else { "died:" }));
     let Some((key, may)) = after else {
         assert!(!lived || ended.is_ok(), "{ended:?}");
-        resync(world, None, &[]);
+        resync(world, step, None);
         return world.check(None);
     };
     if !lived {
-        resync(world, Some(&key), &may);
+        resync(world, step, Some((&key, &may)));
         return world.check(None);
     }
     let now = world.state(&key);
@@ -259,68 +264,78 @@ async fn take(world: &mut World, step: &Step, writes: usize) {
 }
 
 /// After a death an entry is what it was or what it was to become, and keeps all that it kept, or what it was to keep.
-fn resync(world: &mut World, touched: Option<&Key>, may: &[Option<State>]) {
+fn resync(world: &mut World, step: &Step, touched: Option<(&Key, &[Option<State>])>) {
     for key in keys() {
         let before = world.held(&key);
         let now = world.state(&key);
-        if touched == Some(&key) {
-            let is_one = now == before.now || may.iter().any(|may| is_like(*may, now));
-            assert!(is_one, "{key:?} is {now:?}, and was {:?}, and was to be one of {may:?}", before.now);
-        } else {
-            assert_eq!(now, before.now, "{key:?} was not meant");
+        let must = match touched {
+            Some((touched, may)) if *touched == key => {
+                let has_become = may.iter().any(|may| is_like(*may, now));
+                let is_one = now == before.now || has_become;
+                assert!(is_one, "{key:?} is {now:?}, and was {:?}, and was to be one of {may:?}", before.now);
+                if has_become { kept_after(world, &key, step, now) } else { before.kept }
+            }
+            _ => {
+                assert_eq!(now, before.now, "{key:?} was not meant");
+                before.kept
+            }
+        };
+        let kept = if now.is_some() { world.kept(&key) } else { world::Kept::new() };
+        for (version, (listed, _)) in must.iter().filter(|_| now.is_some()) {
+            let is_kept = kept.get(version).is_some_and(|(on_volume, _)| on_volume.is_superset(listed));
+            assert!(is_kept, "{key:?} keeps version {version} no more: {kept:?}");
         }
-        let kept = world.kept(&key);
         world.held.insert(key.clone(), Held { now, kept });
     }
 }
 
-async fn sequence(seed: u64) {
-    let mut dice = Dice(seed);
-    let mut world = World::new().await;
+fn sequence(seed: u64) {
+    let mut world = World::new(seed);
+    // It ends before the world does, and with it what a death left running.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(steps(&mut world, Dice(seed)));
+}
+
+async fn steps(world: &mut World, mut dice: Dice) {
+    world.endpoint = world.hub.start().await;
     let mut imports = BTreeMap::new();
     let mut again = None;
     for _ in 0..STEPS {
-        let next = again.take().unwrap_or_else(|| step(&mut dice, &world));
+        let next = again.take().unwrap_or_else(|| step(&mut dice, world));
         if let Step::Import { key, version, choice } = &next {
             imports.insert((key.clone(), *version, *choice), next.clone());
         }
         let writes = if dice.roll(2) == 0 { NEVER } else { usize::try_from(dice.roll(90)).unwrap() };
-        take(&mut world, &next, writes).await;
+        take(world, &next, writes).await;
         again = (dice.roll(2) == 0 && writes != NEVER).then_some(next);
     }
     for key in keys() {
-        take(&mut world, &Step::Delete { key: key.clone() }, usize::try_from(dice.roll(60)).unwrap()).await;
-        take(&mut world, &Step::Delete { key }, NEVER).await;
+        take(world, &Step::Delete { key: key.clone() }, usize::try_from(dice.roll(60)).unwrap()).await;
+        take(world, &Step::Delete { key }, NEVER).await;
     }
     for (key, version, choice) in imports.into_keys() {
-        take(&mut world, &Step::DeleteSource { key, version, choice }, NEVER).await;
+        take(world, &Step::DeleteSource { key, version, choice }, NEVER).await;
     }
     world.check_empty();
-}
-
-/// Says which sequence it was when one fails.
-struct Told(u64);
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the sequence can be run again with MODELCACHE_SEED={}", self.0);
-        }
-    }
 }
 
 #[test]
 fn entries_survive_everything_and_nothing_is_left_without_an_owner() {
     crate::hub::install_crypto();
-    let number = std::env::var("MODELCACHE_SEED").ok().map(|text| text.parse::<u64>().unwrap());
+    let one = std::env::var("MODELCACHE_SEED").ok().map(|text| text.parse::<u64>().unwrap());
     let many = if std::env::var_os("MODELCACHE_SOAK").is_some() { SEQUENCES_OF_SOAK } else { SEQUENCES };
     let named = NAMED.iter().map(|(seed, _)| *seed);
-    let seeds: Vec<u64> = number.map_or_else(|| named.chain(0..many).collect(), |seed| vec![seed]);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
-        for seed in seeds {
-            let _told = Told(seed);
-            sequence(seed).await;
+    let all: BTreeSet<u64> = one.map_or_else(|| named.chain(0..many).collect(), |seed| [seed].into());
+    let seeds = Vec::from_iter(all);
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if std::panic::catch_unwind(|| sequence(*seed)).is_err() {
+                failed.lock().unwrap().push(*seed);
+            }
         }
-    });
+    };
+    std::thread::scope(|scope| (0..THREADS).for_each(|_| _ = scope.spawn(&work)));
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "of {} sequences these failed: {failed:?}", seeds.len());
 }

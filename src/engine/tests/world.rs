@@ -1,8 +1,9 @@
 //! What must be on the volume, and the look whether it is.
 
 use super::hub::{self, BRANCHES, Hub, REPOS};
+use crate::engine::entry::{self, Entry};
+use crate::engine::owners;
 use crate::engine::volume::{Volume, crash};
-use crate::engine::{entry, owners};
 use crate::format::layout;
 use crate::ident::{Commit, ModelRef};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,8 +50,21 @@ pub(super) struct World {
     pub(super) hub: Arc<Hub>,
     pub(super) endpoint: String,
     pub(super) place: tempfile::TempDir,
-    pub(super) held: BTreeMap<(String, Option<String>), Held>,
+    pub(super) held: BTreeMap<Key, Held>,
+    /// What was done so far, and how it ended.
+    pub(super) history: Vec<String>,
+    seed: u64,
     processes: usize,
+}
+
+/// Says what led to a failure.
+impl Drop for World {
+    fn drop(&mut self) {
+        crash::forget(self.place.path());
+        if std::thread::panicking() {
+            eprintln!("{}\nMODELCACHE_SEED={} runs this sequence again", self.history.join("\n"), self.seed);
+        }
+    }
 }
 
 pub(super) type Key = (String, Option<String>);
@@ -73,14 +87,13 @@ pub(super) fn paths(repo: &str, version: u32, choice: Choice) -> BTreeSet<String
 }
 
 impl World {
-    pub(super) async fn new() -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         // In memory, where there is such a folder: what a kill leaves is the same, and a sync costs nothing.
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         std::fs::create_dir(place.path().join("volume")).unwrap();
-        let hub = Arc::new(Hub::default());
-        let endpoint = hub.start().await;
-        Self { hub, endpoint, place, held: BTreeMap::new(), processes: 0 }
+        let (hub, endpoint) = (Arc::default(), String::new());
+        Self { hub, endpoint, place, held: BTreeMap::new(), history: Vec::new(), seed, processes: 0 }
     }
 
     pub(super) fn root(&self) -> PathBuf {
@@ -196,7 +209,12 @@ impl World {
     fn check_hub(&self) {
         let volume = self.volume();
         for repo in REPOS {
-            let lists = owners::of_repo(&volume, &repo.parse().unwrap(), None).unwrap();
+            let mut owned: Vec<Entry> = owners::of_repo(&volume, &repo.parse().unwrap(), None)
+                .unwrap()
+                .into_iter()
+                .map(|list| list.entry)
+                .collect();
+            owned.extend(self.going(&volume, repo));
             for commit in self.commits(repo) {
                 let files = hub::files(repo, hub::version(repo, &commit.to_string()).unwrap());
                 let snapshot = self.root().join(layout::snapshot(&repo.parse().unwrap(), &commit));
@@ -208,14 +226,8 @@ impl World {
                         "{name} of {commit} is published"
                     );
                     let name = name.parse().unwrap();
-                    let is_listed =
-                        lists.iter().any(|list| list.entry.commit == commit && list.entry.sums.get(&name).is_some());
-                    // What is being deleted is listed by what lies in the trash.
-                    let is_going = std::fs::read_dir(self.root().join(layout::stagings()))
-                        .into_iter()
-                        .flatten()
-                        .any(|found| found.unwrap().file_name().to_string_lossy().starts_with("deleted-"));
-                    assert!(is_listed || is_going, "nobody owns {name} of {commit} of {repo}");
+                    let is_owned = owned.iter().any(|entry| entry.commit == commit && entry.sums.get(&name).is_some());
+                    assert!(is_owned, "nobody owns {name} of {commit} of {repo}");
                 }
             }
             let has_entry = |key: &Key| key.0 == repo && self.held(key).now.is_some();
@@ -226,6 +238,15 @@ impl World {
                 assert!(self.commits(repo).contains(&said.parse().unwrap()), "{revision} of {repo} leads nowhere");
             }
         }
+    }
+
+    /// What is being deleted lies in the trash until all that it lists is gone.
+    fn going(&self, volume: &Volume, repo: &str) -> Vec<Entry> {
+        let folder = self.root().join(layout::stagings());
+        let names = std::fs::read_dir(folder).into_iter().flatten().map(|found| found.unwrap().file_name());
+        let trash = names.filter(|name| name.to_string_lossy().starts_with("deleted-"));
+        let entries = trash.filter_map(|name| entry::read(volume, &layout::stagings().join(name)).ok().flatten());
+        entries.filter(|entry| entry.metadata.key.model().repo.as_str() == repo).collect()
     }
 
     /// Nothing is left of anything.

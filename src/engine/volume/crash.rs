@@ -4,7 +4,7 @@
 //! dead one stays dead.
 
 #[cfg(test)]
-pub(in crate::engine) use armed::{arm, is_dead, kill};
+pub(in crate::engine) use armed::{arm, forget, is_dead, kill};
 
 /// Called before each write; in the program it is nothing.
 #[cfg(not(test))]
@@ -54,5 +54,10 @@ mod armed {
 
     pub(in crate::engine) fn kill(folder: &Path) {
         arm(folder, 0);
+    }
+
+    /// Forgets all processes whose folders lie in another one, when nothing of them runs any more.
+    pub(in crate::engine) fn forget(place: &Path) {
+        LEFT.lock().unwrap_or_else(PoisonError::into_inner).retain(|folder, _| !folder.starts_with(place));
     }
 }
