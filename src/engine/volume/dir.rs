@@ -307,6 +307,29 @@ impl Dir {
         }
     }
 
+    /// Whether this folder is another one, or lies in it: by what is open and not by name, as a volume may be mounted twice.
+    pub fn is_within(&self, other: &Self) -> Result<bool> {
+        let identity = |dir: &Self| {
+            let stat = rustix::fs::fstat(&dir.fd).or_else(|errno| fail("look at", &dir.path, errno))?;
+            Ok((stat.st_dev, stat.st_ino))
+        };
+        let other = identity(other)?;
+        let mut current = self.again()?;
+        loop {
+            let this = identity(&current)?;
+            if this == other {
+                return Ok(true);
+            }
+            // Only passed through: whoever may come from above need not be allowed to read there.
+            let above = rustix::fs::openat(&current.fd, "..", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            let path = current.path.join("..");
+            current = Self { fd: above.or_else(|errno| fail("open", &path, errno))?, path };
+            if identity(&current)? == this {
+                return Ok(false);
+            }
+        }
+    }
+
     /// What is under a path; none if nothing is.
     pub fn kind(&self, below: &Path) -> Result<Option<Kind>> {
         match self.parent(below)? {
