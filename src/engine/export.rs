@@ -18,7 +18,7 @@ use super::{EngineError, Finished, Settings, blocking};
 use crate::format::layout;
 use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::{Archive, Done};
-use crate::format::task::{ArchiveFormat, ArchivePlace, Export, Task, Usage};
+use crate::format::task::{ArchiveFormat, ArchivePlace, Export, MountedFile, Task, Usage};
 use crate::ident::ModelRef;
 use compose::{Destination, compose, container};
 use std::ffi::OsStr;
@@ -99,6 +99,9 @@ pub(super) async fn write(
 /// The entry on the volume, and what is said of it.
 fn open(task: &Task, export: &Export) -> Result<(Content, ModelMetadata, Done), EngineError> {
     let volume = Volume::open(&task.volume, task.sub_path.as_ref()).map_err(EngineError::Volume)?;
+    if let ArchivePlace::File(file) = &export.archive {
+        check_outside(&volume, file)?;
+    }
     let name = export.model.entry_name();
     let Some(Entry { mut metadata, sums, commit }) = entry::read(&volume, &layout::entry(&name))? else {
         return Err(not_there(&volume, &export.model)?);
@@ -118,6 +121,24 @@ fn open(task: &Task, export: &Export) -> Result<(Content, ModelMetadata, Done), 
         ..Done::default()
     };
     Ok((content, metadata, done))
+}
+
+/// Refuses an archive among what modelcache keeps on the volume: nobody would own it there.
+fn check_outside(volume: &Volume, file: &MountedFile) -> Result<(), EngineError> {
+    // What is wrong with the place is said when the archive is to be written.
+    let Ok(above) = Dir::open_root(folder_of(&file.path)) else { return Ok(()) };
+    for folder in [layout::ENTRIES, layout::HUB, layout::VIEWS, layout::STATE] {
+        let Some(own) = volume.root().open_dir(Path::new(folder)).map_err(EngineError::Volume)? else { continue };
+        if above.is_within(&own).map_err(EngineError::Volume)? {
+            return Err(EngineError::Export(ExportError::InLayout { archive: file.origin.clone(), folder }));
+        }
+    }
+    Ok(())
+}
+
+/// The folder that an archive lies in.
+fn folder_of(archive: &Path) -> &Path {
+    archive.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The use that the controller saw last, unless the volume knows of a later one.
@@ -144,7 +165,7 @@ fn to_file(
     let Some(name) = path.file_name() else {
         return Err(EngineError::Export(ExportError::NoName { path: path.to_owned() }));
     };
-    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let above = folder_of(path);
     let folder = Dir::open_root(above).map_err(place)?;
     let length = known_length(content, format);
     if let Some(standing) = Standing::open(&folder, name).map_err(place)? {

@@ -156,3 +156,6 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, EngineError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| EngineError::Crashed)?
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ pub(super) enum Role {
     Entry,
     /// A snapshot that the entry had before.
     Kept,
-    /// What is being published, or was when the worker was killed.
+    /// What is not whole: it is being published or removed, or was when the worker was killed.
     Begun,
 }
 
@@ -168,6 +168,7 @@ pub(super) fn settle(volume: &Volume, model: &ModelRef, keep: Option<&Keep>) -> 
         }
     };
     let (gone, stay): (Vec<List>, Vec<List>) = lists.into_iter().partition(goes);
+    let gone = gone.into_iter().map(|list| let_go(volume, list)).collect::<Result<Vec<List>, EngineError>>()?;
     release(volume, &gone, &stay)?;
     let stays = |folder: &Path| stay.iter().any(|list| list.folder == folder);
     for parent in [begun, kept] {
@@ -213,6 +214,17 @@ pub(super) fn disown(volume: &Volume, model: &ModelRef, itself: Option<Entry>) -
         volume.root().remove_empty(&parent.join(name.as_str())).map_err(EngineError::Volume)?;
     }
     Ok(())
+}
+
+/// A snapshot that goes is kept no more before its first file goes: if this is killed, the next run must not take it for whole.
+fn let_go(volume: &Volume, list: List) -> Result<List, EngineError> {
+    if list.role != Role::Kept {
+        return Ok(list);
+    }
+    let folder = layout::begun(&list.model.entry_name(), &list.entry.commit);
+    add(volume, &folder, &list.entry.sums, &list.entry.metadata)?;
+    forget(volume.root(), &list.folder).map_err(EngineError::Volume)?;
+    Ok(List { role: Role::Begun, folder, ..list })
 }
 
 /// Removes the files that only lists name which are going, each list after its files.

@@ -57,6 +57,30 @@ async fn links_and_folders_in_the_way_are_not_followed() {
     rig.fails(Reason::Conflict).await;
 }
 
+#[tokio::test]
+async fn an_archive_among_what_modelcache_keeps_is_refused() {
+    let mut rig = Rig::new();
+    let volume = rig.volume().to_owned();
+    std::fs::create_dir_all(volume.join(".modelcache/staging")).unwrap();
+    std::fs::create_dir(volume.join("out")).unwrap();
+    let again = rig.place.path().join("again");
+    symlink(&volume, &again).unwrap();
+    for root in [&volume, &again] {
+        for folder in ["hub", "entries/org_2ftiny", ".modelcache/staging", "out/../hub/models--org--tiny"] {
+            let path = root.join(folder).join("model.tar");
+            rig.export().archive = file(path.clone());
+            let message = rig.fails(Reason::Conflict).await;
+            assert!(message.contains("of the model's own volume"), "{message}");
+            let names = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|found| found.unwrap().file_name());
+            let left: Vec<_> = names.filter(|name| name.to_string_lossy().contains("tar")).collect();
+            assert!(left.is_empty(), "{left:?}");
+        }
+    }
+    // Elsewhere on the same volume is its owner's choice.
+    rig.export().archive = file(volume.join("out/model.tar"));
+    rig.run().await.unwrap();
+}
+
 fn export(rig: &Rig, before: &str, words: &[&str]) -> Output {
     let mut command = Command::new("unshare");
     let script = format!("{before} && exec \"$@\"");

@@ -52,6 +52,16 @@ pub enum ExportError {
         /// As given.
         path: PathBuf,
     },
+    /// The archive would lie among what modelcache keeps.
+    #[error(
+        "the archive {archive} would lie in {folder}/ of the model's own volume, where only modelcache writes: give a path outside of it"
+    )]
+    InLayout {
+        /// What a person calls the archive.
+        archive: String,
+        /// The folder at the cache's root.
+        folder: &'static str,
+    },
     /// Something else has the archive's name.
     #[error("{path} is there already and holds other bytes than this archive ({why}): move it away, or choose another name", path = .path.display())]
     Other {
@@ -94,7 +104,7 @@ impl ExportError {
             Self::Changed { .. } | Self::Resized { .. } => Reason::ChecksumMismatch,
             Self::Gone { .. } => Reason::FileNotFound,
             Self::Place { source, .. } => source.reason(),
-            Self::Other { .. } => Reason::Conflict,
+            Self::Other { .. } | Self::InLayout { .. } => Reason::Conflict,
             Self::Stdout(_) | Self::Stopped => Reason::Interrupted,
             Self::Upload(error) => error.reason(),
             Self::Unpackable { .. } => Reason::ArchiveInvalid,

@@ -3,7 +3,7 @@
 //! Paths are walked name by name with `O_NOFOLLOW`. (`openat2` could do it in one call, but not on every kernel and not
 //! under every container runtime's filter.)
 
-use super::{Owner, VolumeError};
+use super::{Owner, VolumeError, crash};
 use crate::format::outcome::Room;
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -85,7 +85,7 @@ impl Dir {
 
     fn make_one(&self, name: &OsStr) -> Result<Self> {
         let path = self.path.join(name);
-        let made = match rustix::fs::mkdirat(&self.fd, name, FOLDER_MODE) {
+        let made = match crash::point(&path).and_then(|()| rustix::fs::mkdirat(&self.fd, name, FOLDER_MODE)) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(errno) => return fail("create the folder", &path, errno),
@@ -108,7 +108,8 @@ impl Dir {
         if now & Mode::from_raw_mode(0o7777) == mode {
             return Ok(());
         }
-        rustix::fs::fchmod(&self.fd, mode).or_else(|errno| fail("set the mode of", &self.path, errno))
+        let set = crash::point(&self.path).and_then(|()| rustix::fs::fchmod(&self.fd, mode));
+        set.or_else(|errno| fail("set the mode of", &self.path, errno))
     }
 
     fn again(&self) -> Result<Self> {
@@ -139,8 +140,9 @@ impl Dir {
     pub fn open_part(&self, below: &Path) -> Result<(File, u64)> {
         let (folder, name) = self.made_parent(below)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let opened = folder.open_at(&name, flags)?;
         let path = folder.path.join(&name);
+        crash::point(&path).or_else(|errno| fail("create", &path, errno))?;
+        let opened = folder.open_at(&name, flags)?;
         let Some((file, size)) = opened else { return fail("create", &path, Errno::NOENT) };
         rustix::fs::fchmod(&file, FILE_MODE).or_else(|errno| fail("set the mode of", &path, errno))?;
         Ok((file, size))
@@ -186,7 +188,8 @@ impl Dir {
         let (waiting, waiting_name) = self.made_parent(temporary)?;
         waiting.write_new(&waiting_name, bytes)?;
         let (folder, name) = self.made_parent(below)?;
-        rustix::fs::renameat(&waiting.fd, &waiting_name, &folder.fd, &name)
+        crash::point(&waiting.path.join(&waiting_name))
+            .and_then(|()| rustix::fs::renameat(&waiting.fd, &waiting_name, &folder.fd, &name))
             .or_else(|errno| fail("write", &folder.path.join(&name), errno))?;
         folder.sync()
     }
@@ -195,19 +198,26 @@ impl Dir {
     pub fn write_new(&self, name: &OsStr, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
         // What a killed forerunner left under this name is ours, or a link that must not be written through.
-        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+        match crash::point(&path).and_then(|()| rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return fail("remove", &path, errno),
         }
         let mut file = self.create(name)?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| VolumeError::new("write", &path, error))
+        let written = match crash::point(&path) {
+            Ok(()) => file.write_all(bytes).and_then(|()| file.sync_all()),
+            // Whoever dies in the middle has written a part.
+            Err(errno) => file.write_all(&bytes[..bytes.len() / 2]).and(Err(errno.into())),
+        };
+        written.map_err(|error| VolumeError::new("write", &path, error))
     }
 
     /// Makes a file that is not there yet, in this folder itself.
     pub fn create(&self, name: &OsStr) -> Result<File> {
         let path = self.path.join(name);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.fd, name, flags, FILE_MODE).or_else(|errno| fail("create", &path, errno))?;
+        let fd = crash::point(&path)
+            .and_then(|()| rustix::fs::openat(&self.fd, name, flags, FILE_MODE))
+            .or_else(|errno| fail("create", &path, errno))?;
         let file = File::from(fd);
         rustix::fs::fchmod(&file, FILE_MODE).or_else(|errno| fail("set the mode of", &path, errno))?;
         Ok(file)
@@ -215,7 +225,8 @@ impl Dir {
 
     /// Makes a link in this folder itself; false where the file system has none.
     pub fn link_new(&self, name: &OsStr, target: &Path) -> Result<bool> {
-        match rustix::fs::symlinkat(target, &self.fd, name) {
+        let made = crash::point(&self.path.join(name)).and_then(|()| rustix::fs::symlinkat(target, &self.fd, name));
+        match made {
             Ok(()) => Ok(true),
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
             Err(errno) => fail("link", &self.path.join(name), errno),
@@ -226,7 +237,9 @@ impl Dir {
     pub fn link(&self, from: &Path, to: &Path) -> Result<bool> {
         let (source, target) = (self.parent(from)?, self.made_parent(to)?);
         let Some((source, source_name)) = source else { return fail("link", &self.shown(from), Errno::NOENT) };
-        match rustix::fs::linkat(&source.fd, &source_name, &target.0.fd, &target.1, AtFlags::empty()) {
+        let made = crash::point(&target.0.path)
+            .and_then(|()| rustix::fs::linkat(&source.fd, &source_name, &target.0.fd, &target.1, AtFlags::empty()));
+        match made {
             Ok(()) => {
                 target.0.sync()?;
                 Ok(true)
@@ -259,6 +272,7 @@ impl Dir {
     pub fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let (source, target) = (self.parent(from)?, self.made_parent(to)?);
         let Some((source, source_name)) = source else { return fail("move", &self.shown(from), Errno::NOENT) };
+        crash::point(&target.0.path).or_else(|errno| fail("move", &self.shown(from), errno))?;
         let done = rustix::fs::renameat_with(&source.fd, &source_name, &target.0.fd, &target.1, RenameFlags::NOREPLACE);
         let done = match done {
             // Not every file system knows the flag. One writer at a time makes the look before good enough.
@@ -274,6 +288,7 @@ impl Dir {
     /// Lets two folders change places; false where the file system cannot.
     pub fn exchange(&self, one: &Path, other: &Path) -> Result<bool> {
         let (Some(one), Some(two)) = (self.parent(one)?, self.parent(other)?) else { return Ok(false) };
+        crash::point(&two.0.path).or_else(|errno| fail("replace", &self.shown(other), errno))?;
         match rustix::fs::renameat_with(&one.0.fd, &one.1, &two.0.fd, &two.1, RenameFlags::EXCHANGE) {
             Ok(()) => Ok(true),
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOENT) => Ok(false),
@@ -289,6 +304,29 @@ impl Dir {
         match rustix::fs::accessat(&folder.fd, &name, access, AtFlags::EACCESS) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => fail("write into", &folder.path.join(&name), errno),
+        }
+    }
+
+    /// Whether this folder is another one, or lies in it: by what is open and not by name, as a volume may be mounted twice.
+    pub fn is_within(&self, other: &Self) -> Result<bool> {
+        let identity = |dir: &Self| {
+            let stat = rustix::fs::fstat(&dir.fd).or_else(|errno| fail("look at", &dir.path, errno))?;
+            Ok((stat.st_dev, stat.st_ino))
+        };
+        let other = identity(other)?;
+        let mut current = self.again()?;
+        loop {
+            let this = identity(&current)?;
+            if this == other {
+                return Ok(true);
+            }
+            // Only passed through: whoever may come from above need not be allowed to read there.
+            let above = rustix::fs::openat(&current.fd, "..", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            let path = current.path.join("..");
+            current = Self { fd: above.or_else(|errno| fail("open", &path, errno))?, path };
+            if identity(&current)? == this {
+                return Ok(false);
+            }
         }
     }
 
@@ -343,7 +381,8 @@ impl Dir {
 
     fn unlink(&self, below: &Path, flags: AtFlags) -> Result<bool> {
         let Some((folder, name)) = self.parent(below)? else { return Ok(true) };
-        match rustix::fs::unlinkat(&folder.fd, &name, flags) {
+        let gone = crash::point(&folder.path).and_then(|()| rustix::fs::unlinkat(&folder.fd, &name, flags));
+        match gone {
             Ok(()) | Err(Errno::NOENT) => Ok(true),
             Err(errno) => fail("remove", &folder.path.join(&name), errno),
         }

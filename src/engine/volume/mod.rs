@@ -4,6 +4,7 @@
 //! volume is at worst an error. What fails is sorted in one function, in `fault`. Nothing here knows the Hub.
 
 mod archive;
+pub(in crate::engine) mod crash;
 mod dir;
 mod fault;
 mod ownership;

@@ -1,6 +1,6 @@
 //! A file of a staging that is being written, at its final size from the beginning.
 
-use super::VolumeError;
+use super::{VolumeError, crash};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::fs::File;
@@ -33,6 +33,7 @@ impl Part {
 
     /// Gives the file its final size, and its room on the disk where the file system can do that.
     pub(super) fn reserve(&self, size: u64) -> Result<(), VolumeError> {
+        self.wrap("make room for", crash::point(&self.shown).map_err(Into::into))?;
         if size >= PREALLOCATED_MIN_BYTES && !self.is_in_memory() {
             match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, size) {
                 Ok(()) => return Ok(()),
@@ -66,12 +67,14 @@ impl Part {
 
     /// Copies a whole file into this one, in the kernel where that can, and makes it durable.
     pub(super) fn fill(&self, from: &mut File) -> Result<(), VolumeError> {
+        self.wrap("write", crash::point(&self.shown).map_err(Into::into))?;
         self.wrap("write", io::copy(from, &mut &self.file).map(|_| ()))?;
         self.sync()
     }
 
     /// Becomes another file's clone, which shares its blocks, and makes it durable; false where the file system cannot.
     pub(super) fn clone_from(&self, from: &File) -> Result<bool, VolumeError> {
+        self.wrap("clone", crash::point(&self.shown).map_err(Into::into))?;
         match rustix::fs::ioctl_ficlone(&self.file, from) {
             Ok(()) => self.sync().map(|()| true),
             Err(_) => Ok(false),
@@ -85,7 +88,12 @@ impl Part {
 
     /// Writes bytes at a place.
     pub fn write_at(&self, bytes: &[u8], at: u64) -> Result<(), VolumeError> {
-        self.wrap("write", self.file.write_all_at(bytes, at))
+        let written = match crash::point(&self.shown) {
+            Ok(()) => self.file.write_all_at(bytes, at),
+            // Whoever dies in the middle has written a part.
+            Err(errno) => self.file.write_all_at(&bytes[..bytes.len() / 2], at).and(Err(errno.into())),
+        };
+        self.wrap("write", written)
     }
 
     /// Reads as many bytes as fit, or up to the end of the file.
