@@ -8,7 +8,7 @@ use super::hub::{archive, truth};
 use super::people::may_leave_files;
 use kube::ResourceExt;
 use modelcache::api::{ModelCacheEntry, Phase, condition};
-use modelcache::controller::plan::{Origin, attempt, known_model, origin, peers, volume_of};
+use modelcache::controller::plan::{Origin, archive_claim, attempt, known_model, origin, peers, volume_of};
 use modelcache::ident::Reason;
 use std::collections::BTreeMap;
 
@@ -36,10 +36,11 @@ fn reason(entry: &ModelCacheEntry) -> &str {
     conditions.into_iter().find(|one| one.type_ == condition::READY).map_or("", |ready| &ready.reason)
 }
 
-/// The place of an archive's entry that was deleted before anybody heard which model it is. A gap: what its worker published in
-/// the moment of its end stays, as an entry of the same archive may have it by now.
+/// The place of an archive's entry that was deleted before anybody heard which model it is: its repo may be named, but its revision
+/// is the archive's. A gap: what its worker published in the moment of its end stays, as an entry of the same archive may have it by now.
 fn nobody_knows(cluster: &Cluster, entry: &ModelCacheEntry) -> Option<Place> {
-    let source = entry.spec.source.as_ref()?.archive.as_ref().filter(|_| entry.spec.repo.is_none())?;
+    let source = entry.spec.source.as_ref()?.archive.as_ref()?;
+    entry.status.as_ref().is_none_or(|status| status.metadata.is_none()).then_some(())?;
     let model = archive(source.path.as_deref()?).ok()?.model;
     let storage = entry.spec.storage.as_ref()?;
     let claim = cluster.claims.get(storage.claim_name.as_ref()?)?;
@@ -113,10 +114,8 @@ impl World {
             .map(|(name, entry)| (name.clone(), entry.clone()))
             .collect();
         for (name, entry) in gone {
-            let Some(place) = place_of(&self.cluster, &entry) else {
-                self.left_behind.extend(nobody_knows(&self.cluster, &entry));
-                continue;
-            };
+            self.left_behind.extend(nobody_knows(&self.cluster, &entry));
+            let Some(place) = place_of(&self.cluster, &entry) else { continue };
             let had_no_finalizer = entry.finalizers().is_empty();
             if may_leave_files(&entry) || had_no_finalizer {
                 self.left_behind.insert(place);
@@ -196,14 +195,19 @@ impl World {
         }
         let is_own = entry.spec.storage.as_ref().unwrap().volume_claim_template.is_some();
         let Ok(origin) = origin(&entry.spec) else { return one(Phase::Failed, Reason::RepoNotFound) };
-        let archive_claim = modelcache::controller::plan::archive_claim(entry);
+        let has_archive_claim = archive_claim(entry).is_none_or(|name| self.cluster.claims.contains_key(&name));
         let waits = vec![
             (Phase::Provisioning, Some(Reason::PVCPending)),
             (Phase::Provisioning, Some(Reason::StorageClassNotFound)),
         ];
         match claim {
             None if !is_own => return waits,
-            Some(claim) if is_own && claim.labels().get("modelcache.dev/entry-uid") != entry.uid().as_ref() => {
+            // The archive's claim is looked for first.
+            Some(claim)
+                if is_own
+                    && has_archive_claim
+                    && claim.labels().get("modelcache.dev/entry-uid") != entry.uid().as_ref() =>
+            {
                 return one(Phase::Failed, Reason::Conflict);
             }
             Some(claim) if claim.spec.as_ref().unwrap().storage_class_name.as_deref() == Some("missing") => {
@@ -215,7 +219,7 @@ impl World {
         if has_it {
             return vec![ready];
         }
-        if archive_claim.is_some_and(|name| !self.cluster.claims.contains_key(&name)) {
+        if !has_archive_claim {
             return waits;
         }
         match origin {
