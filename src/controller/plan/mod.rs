@@ -9,6 +9,7 @@ pub mod consumer;
 mod decide;
 mod deletion;
 pub mod export;
+mod figures;
 pub mod import;
 pub mod inventory;
 pub mod lease;
@@ -25,7 +26,10 @@ pub mod writers;
 
 pub use consumer::Consumer;
 pub use decide::decide;
+pub use deletion::FILES_LEFT_BEHIND;
+pub use figures::{Figures, VolumeFigures};
 pub use observed::{ConnectionSight, Observed, Peer, PeerStanding, Scene, Warning, peers};
+pub use record::newly_failed;
 pub use status::{Obstacle, obstructed};
 pub use usage::Usage;
 pub use wanted::{
