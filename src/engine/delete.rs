@@ -21,7 +21,9 @@ pub async fn run(task: &Task, delete: &Delete) -> Result<Finished, EngineError> 
     blocking(move || {
         let volume = Volume::open(&path, sub_path.as_ref()).map_err(EngineError::Volume)?;
         match &delete.model {
-            Some(model) if delete.unfinished_only => remove_unfinished(&volume, model)?,
+            Some(model) if delete.unfinished_only && !is_made_of(&volume, model, delete.source.as_ref())? => {
+                remove_unfinished(&volume, model)?;
+            }
             Some(model) => remove_entry(&volume, model)?,
             None => {}
         }
@@ -65,11 +67,23 @@ fn remove_unfinished(volume: &Volume, model: &ModelRef) -> Result<(), EngineErro
     }
 }
 
+/// Whether the entry that is there is what this source ended in. Nobody may have heard that its worker came so far.
+fn is_made_of(volume: &Volume, model: &ModelRef, source: Option<&Sha256>) -> Result<bool, EngineError> {
+    let Some(source) = source else { return Ok(false) };
+    let Some(record) = record_of(volume, source)? else { return Ok(false) };
+    let name = model.entry_name();
+    let there = owners::undamaged(entry::read(volume, &layout::entry(&name)))?;
+    Ok(record.entry == name && there.is_some_and(|there| there.sums.digest() == record.manifest))
+}
+
 /// The model that an archive turned out to hold, where its publication was begun.
 fn model_of(volume: &Volume, source: &Sha256) -> Result<Option<ModelRef>, EngineError> {
+    Ok(record_of(volume, source)?.and_then(|record| record.entry.model().ok()))
+}
+
+fn record_of(volume: &Volume, source: &Sha256) -> Result<Option<SourceRecord>, EngineError> {
     let bytes = volume.root().read(&layout::source(source), RECORD_MAX_BYTES).map_err(EngineError::Volume)?;
-    let record = bytes.and_then(|bytes| serde_json::from_slice::<SourceRecord>(&bytes).ok());
-    Ok(record.and_then(|record| record.entry.model().ok()))
+    Ok(bytes.and_then(|bytes| serde_json::from_slice::<SourceRecord>(&bytes).ok()))
 }
 
 /// Where a deleted entry's folder lies until all it lists is gone.

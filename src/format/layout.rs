@@ -3,7 +3,7 @@
 //! Pure names: nothing here opens a file. Who writes to a volume asks this module where.
 
 use super::task::{ArchivePlace, Download, FileChoice, Import, Weights};
-use crate::ident::{Commit, EntryName, ModelRef, RepoId, Revision, Sha256, hex};
+use crate::ident::{Commit, Endpoint, EntryName, ModelRef, RepoId, Revision, Sha256, hex};
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
 use std::path::PathBuf;
@@ -182,7 +182,12 @@ impl Source {
 
     /// The source of a download. Who asked, tokens and proxies do not change what arrives.
     pub fn of_download(download: &Download) -> Self {
-        let FileChoice { weights, include, exclude } = &download.files;
+        Self::of_hub(&download.hub.endpoint, &download.model, &download.files)
+    }
+
+    /// The source of a model on a Hub.
+    pub fn of_hub(endpoint: &Endpoint, model: &ModelRef, files: &FileChoice) -> Self {
+        let FileChoice { weights, include, exclude } = files;
         let tidy = |globs: &[String]| {
             let mut globs = globs.to_vec();
             globs.sort_unstable();
@@ -190,8 +195,8 @@ impl Source {
             globs
         };
         Self::Hub {
-            endpoint: download.hub.endpoint.to_string(),
-            key: download.model.key().to_string(),
+            endpoint: endpoint.to_string(),
+            key: model.key().to_string(),
             weights: *weights,
             include: tidy(include),
             exclude: tidy(exclude),

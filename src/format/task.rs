@@ -199,10 +199,12 @@ pub struct Delete {
     /// The model whose entry goes. Absent where only an archive would have said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
-    /// Whether only unfinished work goes: the entry on the volume is somebody else's, if there is one.
+    /// Whether only unfinished work goes: the entry on the volume is somebody else's, if there is one, unless `source` is
+    /// recorded to have ended in it.
     #[serde(default)]
     pub unfinished_only: bool,
-    /// The source of an archive whose unfinished work goes too: the digest of [`crate::format::layout::Source`].
+    /// Where the model was to come from: the digest of [`crate::format::layout::Source`]. Unfinished work of an archive goes by
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Sha256>,
 }

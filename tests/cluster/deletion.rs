@@ -59,7 +59,7 @@ fn assert_alone(volume: &Volume, neighbour: &ModelCacheEntry) {
 
 #[tokio::test]
 async fn while_it_downloads() {
-    let held = Held::after("deldown", 350_000, true).await;
+    let held = Box::pin(Held::after("deldown", 350_000, true)).await;
     held.delete().await;
     held.goes().await;
 }
@@ -67,7 +67,7 @@ async fn while_it_downloads() {
 #[tokio::test]
 async fn while_it_verifies_and_publishes() {
     let size = chosen().iter().find(|file| file.path == "model.safetensors").unwrap().bytes.len();
-    let held = Held::after("delpub", size - 1, false).await;
+    let held = Box::pin(Held::after("delpub", size - 1, false)).await;
     // The last byte arrives when the worker has been told to stop: what it does then, it does at once.
     let process = held.process();
     operator::signal(process, "STOP");
@@ -81,7 +81,7 @@ async fn while_it_verifies_and_publishes() {
 
 #[tokio::test]
 async fn while_its_worker_does_not_hear_that_it_shall_end() {
-    let held = Held::after("delstop", 350_000, false).await;
+    let held = Box::pin(Held::after("delstop", 350_000, false)).await;
     operator::signal(held.process(), "STOP");
     held.delete().await;
     // The kubelet kills it after the grace period of 20 s.
@@ -90,7 +90,7 @@ async fn while_its_worker_does_not_hear_that_it_shall_end() {
 
 #[tokio::test]
 async fn while_its_workers_pod_is_kept_by_somebody() {
-    let held = Held::after("delkept", 350_000, true).await;
+    let held = Box::pin(Held::after("delkept", 350_000, true)).await;
     let finalizers = |value: serde_json::Value| json!({"metadata": {"finalizers": value}}).to_string();
     let name = held.pod.name_any();
     held.stage.kubectl(&[

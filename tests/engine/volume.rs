@@ -2,6 +2,8 @@
 
 use crate::fakehub::{COMMIT, Fault};
 use crate::rig::{Rig, chosen};
+use modelcache::format::layout::Source;
+use modelcache::format::task::{Delete, Task, Work};
 use modelcache::ident::Reason;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -74,6 +76,24 @@ async fn stagings_of_other_plans_of_the_model_go_and_those_of_others_stay() {
     rig.run().await.unwrap();
     let left: Vec<_> = std::fs::read_dir(staging).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["somebody-else"]);
+}
+
+#[tokio::test]
+async fn an_entry_that_nobody_heard_of_goes_by_its_source_and_another_ones_stays() {
+    let mut rig = Rig::new().await;
+    rig.run().await.unwrap();
+    let own = Source::of_download(rig.download()).digest();
+    let model = rig.download().model.clone();
+    let mut other = rig.download().clone();
+    other.files.include = vec!["*.json".into()];
+    let other = Source::of_download(&other).digest();
+    for (source, stays) in [(None, true), (Some(other), true), (Some(own), false)] {
+        let delete = Delete { model: Some(model.clone()), unfinished_only: true, source };
+        let task = Task { work: Work::Delete(delete), ..rig.task.clone() };
+        modelcache::engine::run(&task, &rig.settings, &rig.progress).await.unwrap();
+        assert_eq!(rig.entry().exists(), stays);
+    }
+    assert!(!rig.volume().join("hub/models--org--tiny").exists());
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::inventory::ObservedInventory;
 use crate::controller::plan::{
-    ArchiveSpot, CaSource, HubView, Observed, Origin, Usage, Wanted, Why, known_model, merge, origin, placement,
-    wanted_claim,
+    ArchiveSpot, CaSource, HubView, Observed, Origin, Usage, Wanted, Why, hub_view, known_model, merge, origin,
+    placement, wanted_claim,
 };
 use crate::format::layout::Source;
 use crate::format::task::{
@@ -125,6 +125,19 @@ pub fn archive_source(entry: &ModelCacheEntry) -> Option<Sha256> {
     Source::of_import(&import(archive, sha256, expected.as_ref())).map(|source| source.digest())
 }
 
+/// What a volume calls the source of an entry: its archive, or the Hub that its last attempt used.
+fn source_of(observed: &Observed) -> Option<Sha256> {
+    match origin(&observed.entry.spec).ok()? {
+        Origin::Archive { .. } => archive_source(&observed.entry),
+        Origin::Hub { model, files } => {
+            let used = observed.entry.status.as_ref().and_then(|status| status.endpoint.as_ref()?.parse().ok());
+            let connected = || hub_view(&observed.connection, &observed.config).ok().map(|hub| hub.endpoint);
+            Some(Source::of_hub(&used.or_else(connected)?, &model, &files).digest())
+        }
+        Origin::Volume { .. } => None,
+    }
+}
+
 /// The Job that removes the entry's files from a shared claim, or why it has to wait. It needs no Hub, so it cannot fail for one.
 pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
     let spec = &observed.entry.spec;
@@ -138,7 +151,7 @@ pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
             model: known_model(&observed.entry),
             // Whoever failed did not make what is there.
             unfinished_only: observed.entry.status.as_ref().is_none_or(|status| status.manifest.is_none()),
-            source: archive_source(&observed.entry),
+            source: source_of(observed),
         }),
     };
     let settings = merge(spec.job.clone().unwrap_or_default(), &observed.config.job);

@@ -36,7 +36,9 @@ pub fn decide(observed: &Observed) -> Plan {
         }
         Err(why) => return refuse(observed, &why, actions),
     };
-    if let Some(why) = duplicate(observed, &wanted) {
+    // Who was there first keeps what it has, though an older entry's archive turned out to hold the same later.
+    let was_first = matches!(wanted.origin, Origin::Hub { .. }) && is_kept(observed);
+    if let Some(why) = duplicate(observed, &wanted).filter(|_| !was_first) {
         return refuse(observed, &why, actions);
     }
     let is_ready = phase(observed) == Some(Phase::Ready);
@@ -133,7 +135,7 @@ fn duplicate(observed: &Observed, wanted: &Wanted) -> Option<Why> {
 fn housekeeping(observed: &Observed) -> Vec<Action> {
     let mut actions = Vec::new();
     match (leaves_files(&observed.entry.spec), has_finalizer(observed)) {
-        (true, false) => actions.push(Action::AddFinalizer),
+        (true, false) if may_have_written(observed) => actions.push(Action::AddFinalizer),
         (false, true) => actions.push(Action::RemoveFinalizer),
         _ => {}
     }
@@ -141,6 +143,11 @@ fn housekeeping(observed: &Observed) -> Vec<Action> {
     let failed = matches!(phase(observed), Some(Phase::Failed | Phase::Retrying));
     actions.extend(record::recorded_jobs(&observed.scene, observed.recorded_job(), failed));
     actions
+}
+
+/// Whether an attempt was begun at some time. From then on, and not before, there may be something to remove.
+fn may_have_written(observed: &Observed) -> bool {
+    observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some()) || !observed.scene.jobs.is_empty()
 }
 
 pub(super) fn has_finalizer(observed: &Observed) -> bool {
@@ -386,6 +393,9 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
         };
         (build::transfer_job(observed, wanted), Phase::Provisioning, "Provisioning")
     };
+    if leaves_files(&observed.entry.spec) && !has_finalizer(observed) && !actions.contains(&Action::AddFinalizer) {
+        actions.push(Action::AddFinalizer);
+    }
     let name = job.metadata.name.clone().unwrap_or_default();
     actions.push(Action::CreateJob(Box::new(job)));
     draft.phase(phase, word, &format!("Job {name} is created"));

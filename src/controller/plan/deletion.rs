@@ -174,11 +174,6 @@ fn has_files_to_remove(observed: &Observed) -> bool {
     if !shared || spec.reclaim_policy == Some(ReclaimPolicy::Retain) {
         return false;
     }
-    let touched =
-        observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some()) || !observed.scene.jobs.is_empty();
-    if !touched {
-        return false;
-    }
     // What an unfinished import left goes too, though nobody knows its model.
     let is_import = spec.source.as_ref().is_some_and(|source| source.archive.is_some());
     if wanted::known_model(&observed.entry).is_none() && !is_import {
@@ -189,9 +184,9 @@ fn has_files_to_remove(observed: &Observed) -> bool {
         return false;
     }
     observed.scene.claim.as_ref().is_some_and(|claim| {
-        // A claim that was never bound, or lost its volume, has nothing on it.
+        // On a claim without a volume there is nothing, and a Job would give it one.
         let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
-        claim.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Lost" | "Pending"))
+        claim.metadata.deletion_timestamp.is_none() && phase == Some("Bound")
     })
 }
 
@@ -300,6 +295,10 @@ fn block(draft: &mut Draft, blocked: Blocked) {
 
 fn deleting(observed: &Observed, actions: Vec<Action>, message: &str, blocked: Option<Blocked>) -> Plan {
     let mut draft = Draft::of(observed);
+    if observed.entry.status.as_ref().and_then(|status| status.phase) != Some(Phase::Deleting) {
+        // What the transfer waited for is no reason to wait with the removal.
+        draft.start_anew(None);
+    }
     draft.phase(Phase::Deleting, "Deleting", message);
     let again = if blocked.is_some() { LOOK_EVERY } else { LISTEN_EVERY };
     match blocked {

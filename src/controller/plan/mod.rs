@@ -33,8 +33,8 @@ pub use record::newly_failed;
 pub use status::{Obstacle, obstructed};
 pub use usage::Usage;
 pub use wanted::{
-    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, known_model, merge, origin, volume_of, wanted_claim,
-    without_query,
+    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, hub_view, known_model, merge, origin, volume_of,
+    wanted_claim, without_query,
 };
 
 use crate::api::{ModelCacheEntry, ModelCacheEntryStatus};

@@ -274,7 +274,7 @@ fn weights(spec: WeightsSpec) -> Weights {
 
 /// The connection's fields, each with the operator's default behind it. A token and a CA belong to an endpoint: the
 /// operator's token never goes to a Hub that a connection names.
-pub(super) fn hub_view(sight: &ConnectionSight, config: &Config) -> Result<HubView, Why> {
+pub fn hub_view(sight: &ConnectionSight, config: &Config) -> Result<HubView, Why> {
     let connection = match sight {
         ConnectionSight::Missing(name) => {
             let message =

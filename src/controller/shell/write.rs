@@ -98,6 +98,7 @@ pub(super) async fn act<K: Subject>(
 ) -> Result<Option<Obstacle>, kube::Error> {
     let namespace = object.namespace().unwrap_or_default();
     match action {
+        // What is done under its protection must not be done for an object that is gone: then the round ends here.
         Action::AddFinalizer => set_finalizers(&context.client, object, &[FINALIZER]).await.map(|()| None),
         Action::RemoveFinalizer => let_go(&context.client, object).await.map(|()| None),
         Action::CreateClaim(claim) => {
@@ -241,9 +242,9 @@ pub(super) fn is_about_an_end(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.reason == "Forbidden" && status.message.contains("being terminated"))
 }
 
-/// Takes our finalizer off an object.
+/// Takes our finalizer off an object, or finds it gone.
 pub(super) async fn let_go<K: Subject>(client: &Client, object: &K) -> Result<(), kube::Error> {
-    set_finalizers(client, object, &[]).await
+    gone_is_fine(set_finalizers(client, object, &[]).await)
 }
 
 /// Ends all Pods of a Deployment; one that is gone has none.
@@ -261,7 +262,7 @@ async fn set_finalizers<K: Subject>(client: &Client, object: &K, finalizers: &[&
         "metadata": { "name": object.name_any(), "uid": object.uid(), "finalizers": finalizers },
     });
     let how = PatchParams::apply(&format!("{FIELD_MANAGER}-finalizer")).force();
-    gone_is_fine(api_of(client, object).patch(&object.name_any(), &how, &Patch::Apply(patch)).await.map(|_| ()))
+    api_of(client, object).patch(&object.name_any(), &how, &Patch::Apply(patch)).await.map(|_| ())
 }
 
 fn api_of<K: Subject>(client: &Client, object: &K) -> Api<K> {
@@ -306,7 +307,8 @@ async fn grow_claim(
     }
 }
 
-/// Writes the status, when it differs from the one that was observed; true when it was written.
+/// Writes the status, when it differs from the one that was observed; true when it was written. Where the object is not what
+/// was observed any more, nothing is written: its watch tells of it, and then there is another round.
 pub(super) async fn status<K: Subject>(context: &Context, object: &K, status: &K::Status) -> Result<bool, kube::Error> {
     let new = json!(status);
     if object.said().is_some_and(|old| json!(old) == new) {
@@ -315,12 +317,16 @@ pub(super) async fn status<K: Subject>(context: &Context, object: &K, status: &K
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": { "name": object.name_any(), "uid": object.uid() },
+        "metadata": { "name": object.name_any(), "uid": object.uid(), "resourceVersion": object.resource_version() },
         "status": new,
     });
     let how = PatchParams::apply(FIELD_MANAGER).force();
     let written = api_of(&context.client, object).patch_status(&object.name_any(), &how, &Patch::Apply(patch)).await;
-    gone_is_fine(written.map(|_| ())).map(|()| true)
+    match written {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Tells people; an event that cannot be written is logged and lost.

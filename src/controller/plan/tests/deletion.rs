@@ -115,7 +115,35 @@ fn nothing_is_asked_of_a_claim_or_namespace_that_is_gone() {
 
 #[test]
 fn an_entry_that_never_wrote_leaves_at_once() {
-    assert_eq!(kinds(&decide(&shared_claim().deleted())), ["RemoveFinalizer"]);
+    let mut world = shared_claim();
+    world.entry.metadata.finalizers = None;
+    world.scene.claim = None;
+    let (plan, world) = round(world);
+    assert_eq!(kinds(&plan), [""; 0], "nothing to protect before the first attempt");
+    assert_eq!(kinds(&decide(&world.deleted())), [""; 0]);
+    let mut world = shared_claim().deleted();
+    world.scene.claim = Some(crate::controller::fixture::claim("shared", "Pending"));
+    assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"], "an unbound claim holds nothing");
+}
+
+#[test]
+fn the_finalizer_comes_before_the_first_job_and_outlives_a_status_that_was_not_written() {
+    let mut world = shared_claim();
+    world.entry.metadata.finalizers = None;
+    let (plan, mut world) = round(world);
+    assert_eq!(kinds(&plan), ["AddFinalizer", "CreateJob"]);
+    // The operator was killed before it wrote the status, and the Job was deleted by hand.
+    (world.entry.status, world.scene.jobs) = (None, Vec::new());
+    assert_eq!(kinds(&decide(&world.deleted())), ["CreateJob"], "there may be partial work");
+}
+
+#[test]
+fn a_removal_does_not_wait_for_what_the_transfer_waited_for() {
+    let (_, world) = round(shared_claim());
+    let (_, world) = round(world.running().failed(Reason::GatedModel, None));
+    let (plan, world) = round(world.deleted());
+    assert_eq!(kinds(&plan), ["DeleteJob"], "the failed Job goes first");
+    assert_eq!(kinds(&decide(&world.forgotten())), ["CreateJob"], "the next attempt would have come in an hour");
 }
 
 #[test]

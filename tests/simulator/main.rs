@@ -1,0 +1,268 @@
+//! The operator's decisions against a simulated cluster and disk.
+//!
+//! Real are everything in `controller::plan` and `controller::build`, the tasks and the workers' words. Simulated are the
+//! cluster with its controllers (`cluster`, `controllers`), the volume's rules (`disk`) with the workers that follow them
+//! (`worker`), a Hub (`hub`), the shell around the decisions (`operator`), and people and misfortune (`people`). One number decides
+//! what happens: `MODELCACHE_SEED=7 cargo test --test simulator one_seed -- --nocapture` tells a run again, step by step.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test that cannot go on shall panic")]
+
+mod cluster;
+mod controllers;
+mod dice;
+mod disk;
+mod hub;
+mod invariants;
+mod operator;
+mod people;
+mod worker;
+
+use cluster::{Cluster, KINDS};
+use dice::Dice;
+use disk::Disk;
+use hub::Hub;
+use invariants::Place;
+use modelcache::api::ModelCacheEntry;
+use modelcache::controller::config::Config;
+use operator::{Log, Operator, Surroundings};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use worker::Worker;
+
+/// Steps of a run before everything calms down.
+const STEPS: usize = 400;
+/// What one settling may take, in steps: far more than any that ends.
+const PATIENCE: usize = 20_000;
+
+/// What happened, told line by line where somebody listens.
+#[derive(Debug, Default)]
+pub(crate) struct Story {
+    is_told: bool,
+    step: usize,
+    lines: Vec<String>,
+}
+
+impl Story {
+    pub(crate) fn tell(&mut self, line: impl FnOnce() -> String) {
+        if self.is_told {
+            self.lines.push(format!("{:5} {}", self.step, line()));
+        }
+    }
+}
+
+/// Everything there is.
+pub(crate) struct World {
+    cluster: Cluster,
+    operator: Operator,
+    config: Config,
+    dice: Dice,
+    hub: Hub,
+    /// Volumes, by their claim's uid.
+    disks: BTreeMap<String, Disk>,
+    /// The workers of running Pods, by the Pod's name.
+    workers: BTreeMap<String, Worker>,
+    logs: BTreeMap<String, Log>,
+    /// Pods on which nothing moves now.
+    hung: BTreeSet<String>,
+    pods_are_refused: bool,
+    /// Of a thousand requests of the operator, how many fail.
+    failing: usize,
+    /// The entries as they were a step ago.
+    before: BTreeMap<String, Arc<ModelCacheEntry>>,
+    /// Where those that are Ready were when they became so; nowhere, when their claim went in the same moment.
+    ready: BTreeMap<String, Option<Place>>,
+    /// What people left on volumes on purpose.
+    left_behind: BTreeSet<Place>,
+    story: Story,
+}
+
+impl World {
+    fn new(seed: u64, is_told: bool) -> Self {
+        let mut cluster = Cluster::new();
+        let mut world = Self {
+            operator: Operator::start(&mut cluster),
+            cluster,
+            config: serde_yaml::from_str("image: modelcache:1\nendpoint: https://hub.example").unwrap(),
+            dice: Dice::new(seed),
+            hub: Hub::new(),
+            disks: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            hung: BTreeSet::new(),
+            pods_are_refused: false,
+            failing: 0,
+            before: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            left_behind: BTreeSet::new(),
+            story: Story { is_told, ..Story::default() },
+        };
+        world.furnish();
+        world
+    }
+
+    /// One step: something of all that may happen now.
+    fn step(&mut self) -> Result<(), String> {
+        let has_moved = match self.dice.below(100) {
+            0..35 => self.step_operator(),
+            35..55 => self.step_watch(),
+            55..80 => self.step_cluster(),
+            80..87 => false,
+            87..94 => {
+                self.somebody_acts();
+                true
+            }
+            _ => {
+                self.something_happens();
+                true
+            }
+        };
+        if !has_moved {
+            let seconds = [1, 5, 20, 700][self.dice.below(13).min(12) / 4];
+            self.cluster.later(seconds);
+        }
+        self.after_step()
+    }
+
+    fn after_step(&mut self) -> Result<(), String> {
+        self.story.step += 1;
+        self.check()
+    }
+
+    fn step_operator(&mut self) -> bool {
+        let ready = self.operator.ready(self.cluster.now);
+        let begins = self.operator.rounds.is_empty() || self.dice.happens(300);
+        let mut around = Surroundings {
+            cluster: &mut self.cluster,
+            logs: &self.logs,
+            config: &self.config,
+            dice: &mut self.dice,
+            failing: self.failing,
+            story: &mut self.story,
+        };
+        if begins && let Some(name) = around.dice.one_of(ready) {
+            self.operator.begin(&name, &mut around);
+            return true;
+        }
+        if self.operator.rounds.is_empty() {
+            return false;
+        }
+        let at = around.dice.below(self.operator.rounds.len());
+        self.operator.go_on(at, &mut around);
+        true
+    }
+
+    fn step_watch(&mut self) -> bool {
+        let waiting = KINDS.into_iter().filter(|kind| !self.cluster.watches[kind].is_empty());
+        let Some(kind) = self.dice.one_of(waiting.collect::<Vec<_>>()) else { return false };
+        let change = self.cluster.watches.get_mut(&kind).unwrap().pop_front().unwrap();
+        self.operator.hear(kind, &change, self.cluster.now);
+        if self.dice.happens(20) {
+            // Told twice.
+            self.operator.hear(kind, &change, self.cluster.now);
+        }
+        true
+    }
+
+    fn step_cluster(&mut self) -> bool {
+        let moves = self.moves();
+        let Some(what) = self.dice.one_of(moves) else { return false };
+        self.do_move(what);
+        true
+    }
+
+    /// Lets everything go its way for some time, without people and misfortune.
+    fn settle(&mut self, seconds: i64) -> Result<(), String> {
+        let end = self.cluster.now + jiff::SignedDuration::from_secs(seconds);
+        for _ in 0..PATIENCE {
+            let has_moved = match self.dice.below(3) {
+                0 => self.step_watch() || self.step_cluster() || self.step_operator(),
+                1 => self.step_cluster() || self.step_operator() || self.step_watch(),
+                _ => self.step_operator() || self.step_watch() || self.step_cluster(),
+            };
+            self.after_step()?;
+            if has_moved {
+                continue;
+            }
+            let next = self.operator.due.values().min().copied().filter(|next| *next <= end);
+            let Some(next) = next else {
+                self.cluster.now = end;
+                return Ok(());
+            };
+            self.cluster.now = self.cluster.now.max(next);
+        }
+        Err(format!("it does not come to rest: due are {:?}", self.operator.due))
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        for _ in 0..STEPS {
+            self.step()?;
+        }
+        self.story.tell(|| "=== calm".to_owned());
+        self.calm_down();
+        self.settle(20 * 60)?;
+        for name in self.cluster.entries.keys().cloned().collect::<Vec<_>>() {
+            self.ask_to_retry(&name);
+        }
+        self.settle(5 * 60)?;
+        self.check_settled()?;
+        self.story.tell(|| "=== idle".to_owned());
+        let (writes, version) = (self.cluster.writes, self.cluster.version);
+        self.operator = Operator::start(&mut self.cluster);
+        self.settle(2 * 60)?;
+        if !self.is_restless() && (self.cluster.writes, self.cluster.version) != (writes, version) {
+            return Err(format!("{} writes though nothing changed", self.cluster.writes - writes));
+        }
+        self.story.tell(|| "=== the end".to_owned());
+        for name in self.cluster.entries.keys().cloned().collect::<Vec<_>>() {
+            self.delete_entry(&name);
+        }
+        self.settle(5 * 60)?;
+        self.check_empty()
+    }
+}
+
+/// Runs one seed; what went wrong, with the end of its story.
+fn run(seed: u64) -> Result<usize, String> {
+    let mut world = World::new(seed, false);
+    let Err(_) = world.run() else { return Ok(world.story.step) };
+    let mut again = World::new(seed, true);
+    let wrong = again.run().expect_err("a seed decides everything");
+    let lines = &again.story.lines;
+    let end = lines[lines.len().saturating_sub(60)..].join("\n");
+    Err(format!(
+        "{end}\nseed {seed}, step {}: {wrong}\nto see it all: MODELCACHE_SEED={seed} cargo test --test simulator one_seed -- --nocapture",
+        again.story.step
+    ))
+}
+
+/// Runs seeds from `first` on until so many steps were made.
+fn run_many(first: u64, steps: usize) {
+    let mut done = 0;
+    let mut seed = first;
+    while done < steps {
+        match run(seed) {
+            Ok(steps) => done += steps,
+            Err(wrong) => panic!("{wrong}"),
+        }
+        seed += 1;
+    }
+    println!("seeds {first} to {}: {done} steps", seed - 1);
+}
+
+#[test]
+fn nothing_is_lost_and_everything_settles() {
+    let is_soak = std::env::var_os("MODELCACHE_SOAK").is_some();
+    run_many(1, if is_soak { 1_200_000 } else { 120_000 });
+}
+
+/// The run of `MODELCACHE_SEED`, told step by step.
+#[test]
+fn one_seed() {
+    let seed = std::env::var("MODELCACHE_SEED").map_or(1, |text| text.parse().expect("MODELCACHE_SEED is a number"));
+    let mut world = World::new(seed, true);
+    let ended = world.run();
+    println!("{}", world.story.lines.join("\n"));
+    if let Err(wrong) = ended {
+        panic!("seed {seed}, step {}: {wrong}", world.story.step);
+    }
+}
