@@ -89,6 +89,24 @@ pub enum Phase {
     Deleting,
 }
 
+impl Phase {
+    /// Every phase, for what tells of all of them.
+    pub const ALL: [Self; 12] = [
+        Self::Pending,
+        Self::Queued,
+        Self::Resolving,
+        Self::Provisioning,
+        Self::Downloading,
+        Self::Importing,
+        Self::Ready,
+        Self::Retrying,
+        Self::Failed,
+        Self::Suspended,
+        Self::Evicted,
+        Self::Deleting,
+    ];
+}
+
 /// What the model was found to be before there was a claim for it.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -14,7 +14,7 @@ pub(super) struct ControllerArgs {
     /// The configuration file (YAML); the chart writes it from its values.
     #[arg(long, value_name = "FILE", env = "MODELCACHE_CONFIG")]
     config: PathBuf,
-    /// Where `/healthz` and `/readyz` are answered.
+    /// Where `/healthz`, `/readyz` and `/metrics` are answered.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8081")]
     health_listen: SocketAddr,
     /// The namespace of the Lease.
@@ -25,7 +25,7 @@ pub(super) struct ControllerArgs {
     identity: String,
 }
 
-fn default_identity() -> String {
+pub(super) fn default_identity() -> String {
     format!("modelcache-{}", std::process::id())
 }
 

@@ -22,6 +22,8 @@ mod pack;
 mod progress;
 #[cfg(feature = "operator")]
 mod serve;
+#[cfg(feature = "operator")]
+mod uninstall;
 mod usage;
 mod verify;
 mod worker;
@@ -83,6 +85,10 @@ enum Command {
     /// Run the operator
     #[cfg(feature = "operator")]
     Controller(controller::ControllerArgs),
+    /// End the operator and take its finalizer off all entries (what the chart's hook runs)
+    #[cfg(feature = "operator")]
+    #[command(hide = true)]
+    Uninstall(uninstall::UninstallArgs),
     /// Print the custom resource definitions
     #[cfg(feature = "operator")]
     Crds(crds::CrdsArgs),
@@ -153,6 +159,11 @@ fn run_modelcache(cli: Cli) -> u8 {
             code_of(runtime.block_on(controller::run(args)))
         }
         #[cfg(feature = "operator")]
+        Command::Uninstall(args) => {
+            log_as_json();
+            code_of(runtime.block_on(uninstall::run(args)))
+        }
+        #[cfg(feature = "operator")]
         Command::Crds(args) => code_of(crds::run(&args)),
     };
     // A thread that is told to stop may tidy up; one that waits for a slow disk must not keep a process that has its answer.
@@ -176,7 +187,9 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
     match command {
         // The operator waits nearly always, and what one thread frees another's arena would not get.
         #[cfg(feature = "operator")]
-        Command::Controller(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        Command::Controller(_) | Command::Uninstall(_) => {
+            tokio::runtime::Builder::new_current_thread().enable_all().build()
+        }
         #[cfg(feature = "operator")]
         Command::Serve(_) | Command::Crds(_) => many_threads(),
         Command::Download(_)

@@ -231,3 +231,27 @@ async fn nobody_signs_with_anothers_name() {
     place.entries(&operators_account()).await.create(&create, &entry("for-bob", Some("bob"))).await.unwrap();
     place.end().await;
 }
+
+/// The chart as Helm makes it of these values.
+fn rendered(values: &[&str]) -> String {
+    let installed = std::env::var_os("LAB_BIN").map(|folder| std::path::Path::new(&folder).join("helm"));
+    let helm = installed.filter(|path| path.exists()).unwrap_or_else(|| "helm".into());
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/modelcache");
+    let output =
+        std::process::Command::new(helm).args(["template", "modelcache", chart]).args(values).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_hook_of_the_uninstallation_is_whole_goes_by_itself_and_can_be_switched_off() {
+    let all = rendered(&[]);
+    let hooks: Vec<_> =
+        all.split("\n---\n").filter(|object| object.contains("modelcache/templates/uninstall.yaml")).collect();
+    assert_eq!(hooks.len(), 6, "an account, two roles with their bindings, and a Job");
+    for hook in hooks {
+        assert!(hook.contains("helm.sh/hook: pre-delete"), "{hook}");
+        assert!(hook.contains("helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded"), "{hook}");
+    }
+    assert!(!rendered(&["--set=uninstallHook.enabled=false"]).contains("modelcache-uninstall"));
+}

@@ -3,7 +3,7 @@
 use crate::chosen;
 use crate::harness::volume::Volume;
 use crate::harness::wait::{holds, says};
-use crate::harness::{Stage, lab, shared};
+use crate::harness::{Stage, lab, operator, shared};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -63,6 +63,10 @@ async fn a_use_is_seen_and_its_end_too() {
     assert_eq!(says(&status, condition::IN_USE), ("Used", "1 Pod uses the model: web"));
     assert_eq!(status.usage.unwrap().last_used_by.as_ref(), Some(&by));
     assert_eq!(status.metadata.unwrap()["lastUsedBy"], by);
+    // Of other tests there are more.
+    for metric in ["modelcache_using_pods", "modelcache_entries{phase=\"Ready\"}", "modelcache_model_bytes"] {
+        assert!(operator::metric(&stage.client, metric).await.is_some_and(|value| value >= 1.0), "{metric}");
+    }
     end(&stage, "web").await;
     let unused = |status: &ModelCacheEntryStatus| pods(status) == Some(0) && !holds(status, condition::IN_USE);
     let status = stage.until("tiny", "not in use", unused).await.status.unwrap();

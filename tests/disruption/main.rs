@@ -20,6 +20,7 @@ mod idle;
 mod leader;
 mod node;
 mod operator_killed;
+mod uninstall;
 
 use fakehub::HubFile;
 use harness::Stage;

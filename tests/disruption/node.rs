@@ -153,6 +153,21 @@ async fn an_entry_is_deleted_while_its_worker_waits_for_its_image() {
 }
 
 #[tokio::test]
+async fn an_entry_is_deleted_while_it_downloads_and_the_api_server_restarts() {
+    let mut stage = Stage::new("delapidown").await;
+    let volume = stage.local("models").await;
+    let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
+    stage.entry("tiny", shared("models", json!({}))).await;
+    stage.until_held("tiny", &gate).await;
+    stage.until_phase("tiny", Phase::Downloading).await;
+    delete(&stage).await;
+    lab(&["restart", "apiserver"]);
+    stage.until_gone::<ModelCacheEntry>("tiny").await;
+    volume.assert_nothing_published();
+    operator::until_ready(&stage.client, 1).await;
+}
+
+#[tokio::test]
 async fn an_entry_is_deleted_while_the_api_server_restarts() {
     let mut stage = Stage::new("delapi").await;
     let volume = stage.local("models").await;

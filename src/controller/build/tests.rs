@@ -61,7 +61,9 @@ fn the_ownership_init_alone_is_root() {
         "{repo: org/model, storage: {claimName: shared, subPath: cache}, job: {securityContext: {runAsUser: 1000}}}",
     );
     world.config.ownership_init.enabled = true;
-    let pod = |world: &Observed| build::transfer_job(world, &wanted(world)).spec.unwrap().template.spec.unwrap();
+    let pod = |world: &Observed| {
+        build::transfer_job(world, &wanted(world), &Freshness::default()).spec.unwrap().template.spec.unwrap()
+    };
     insta::assert_yaml_snapshot!(pod(&world).init_containers);
     let security = pod(&world).security_context.unwrap();
     assert_eq!(
@@ -80,7 +82,7 @@ fn ids_that_the_cluster_assigns_are_left_to_it() {
         "{repo: org/model, storage: {claimName: shared}, job: {securityContext: {ids: Assigned, supplementalGroups: [7]}}}",
     );
     world.config.ownership_init.enabled = true;
-    let pod = build::transfer_job(&world, &wanted(&world)).spec.unwrap().template.spec.unwrap();
+    let pod = build::transfer_job(&world, &wanted(&world), &Freshness::default()).spec.unwrap().template.spec.unwrap();
     assert_eq!(pod.init_containers, None, "nobody knows whom the volume shall belong to");
     let security = pod.security_context.unwrap();
     assert_eq!((security.run_as_user, security.run_as_group, security.fs_group), (None, None, None));
@@ -88,8 +90,14 @@ fn ids_that_the_cluster_assigns_are_left_to_it() {
     let given = observed(
         "{repo: org/model, storage: {claimName: shared}, job: {securityContext: {ids: Assigned, fsGroup: 9}}}",
     );
-    let security =
-        build::transfer_job(&given, &wanted(&given)).spec.unwrap().template.spec.unwrap().security_context.unwrap();
+    let security = build::transfer_job(&given, &wanted(&given), &Freshness::default())
+        .spec
+        .unwrap()
+        .template
+        .spec
+        .unwrap()
+        .security_context
+        .unwrap();
     assert_eq!((security.run_as_user, security.fs_group), (None, Some(9)));
 }
 

@@ -29,6 +29,9 @@ const IN_USE: &str = "InUse";
 const EXPORTING: &str = "Exporting";
 const HANDED_OVER: &str = "HandedOver";
 
+/// The reason of the notice that the finalizer went and the files may have stayed.
+pub const FILES_LEFT_BEHIND: &str = "FilesLeftBehind";
+
 /// What keeps a deletion from going on.
 struct Blocked {
     reason: &'static str,
@@ -316,7 +319,7 @@ fn let_go(observed: &Observed, left_behind: Option<&str>) -> Plan {
     let mut plan = finish(observed, Draft::of(observed), vec![Action::RemoveFinalizer], None);
     plan.notices = left_behind
         .into_iter()
-        .map(|message| Notice { warning: true, reason: "FilesLeftBehind".to_owned(), message: message.to_owned() })
+        .map(|message| Notice { warning: true, reason: FILES_LEFT_BEHIND.to_owned(), message: message.to_owned() })
         .collect();
     plan
 }

@@ -11,6 +11,7 @@ mod decide;
 mod deletion;
 mod eviction;
 pub mod export;
+mod figures;
 pub mod import;
 pub mod inventory;
 pub mod lease;
@@ -29,7 +30,10 @@ pub mod writers;
 
 pub use consumer::Consumer;
 pub use decide::decide;
+pub use deletion::FILES_LEFT_BEHIND;
+pub use figures::{Figures, VolumeFigures};
 pub use observed::{ConnectionSight, Observed, Peer, PeerStanding, Scene, Warning, peers};
+pub use record::newly_failed;
 pub use status::{Obstacle, obstructed};
 pub use update::Freshness;
 pub use usage::Usage;

@@ -89,6 +89,12 @@ pub(super) fn count_failure(
     attempts.last_hub = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::HUB).cloned());
 }
 
+/// Why an attempt failed whose end this status is the first to record.
+pub fn newly_failed<'a>(old: Option<&AttemptsStatus>, new: Option<&'a AttemptsStatus>) -> Option<&'a str> {
+    let new = new.filter(|new| new.count > old.map_or(0, |old| old.count))?;
+    new.last_reason.as_deref()
+}
+
 /// The attempts after a success.
 pub(super) fn success(attempts: &mut AttemptsStatus, job: &str) {
     *attempts = AttemptsStatus {

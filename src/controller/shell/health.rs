@@ -1,8 +1,10 @@
-//! `/healthz` (the process answers) and `/readyz` (it leads, or stands by to lead).
+//! `/healthz` (the process answers), `/readyz` (it leads, or stands by to lead), and `/metrics`.
 
+use super::metrics::{CONTENT_TYPE, Metrics};
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,17 +15,25 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Health {
     ready: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
 }
 
 impl Health {
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
     pub(super) fn ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
     }
 }
 
 pub(super) async fn serve(listener: TcpListener, health: Health, stop: CancellationToken) {
-    let router =
-        Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).with_state(health);
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(health);
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(error = &error as &dyn std::error::Error, "the health server ended");
@@ -35,5 +45,12 @@ async fn ready(State(health): State<Health>) -> (StatusCode, &'static str) {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+    }
+}
+
+async fn metrics(State(health): State<Health>) -> Response {
+    match health.metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

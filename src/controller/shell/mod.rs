@@ -5,12 +5,16 @@
 mod connections;
 mod health;
 mod leader;
+mod metrics;
 mod observe;
 mod pods;
 mod preseed;
 mod reconcile;
 mod scene;
+mod uninstall;
 mod write;
+
+pub use uninstall::{Uninstall, uninstall};
 
 use crate::api::{
     HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, Phase, label,
@@ -27,6 +31,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{Controller, controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use metrics::{Metrics, Watched};
 use pods::{Pods, Touched};
 use reconcile::{Context, Round};
 use std::net::SocketAddr;
@@ -62,6 +67,12 @@ pub enum ShellError {
     /// Another operator may lead now: this one must stop.
     #[error("lost the lease: another operator may lead now")]
     LostLease,
+    /// The operator's Deployment was not scaled.
+    #[error("failed to end the operator's Pods: scale Deployment {0:?} to 0, and try again")]
+    Scale(String, #[source] kube::Error),
+    /// An entry still has our finalizer.
+    #[error("failed to take the finalizer off the entries")]
+    LetGo(#[source] kube::Error),
 }
 
 /// At most so many entries are worked on at a time.
@@ -71,11 +82,15 @@ const GATHERED: Duration = Duration::from_millis(200);
 /// A watch is ended by the server before this time (290 s): what is silent for longer is dead.
 const READ_TIMEOUT: Duration = Duration::from_secs(305);
 
-/// Runs the operator until `stop` is cancelled.
-pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellError> {
+async fn connect() -> Result<Client, ShellError> {
     let mut cluster = kube::Config::infer().await.map_err(ShellError::Kubeconfig)?;
     cluster.read_timeout = Some(READ_TIMEOUT);
-    let client = Client::try_from(cluster).map_err(ShellError::Connect)?;
+    Client::try_from(cluster).map_err(ShellError::Connect)
+}
+
+/// Runs the operator until `stop` is cancelled.
+pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellError> {
+    let client = connect().await?;
     let health = Health::default();
     let listener = tokio::net::TcpListener::bind(options.health_listen)
         .await
@@ -87,7 +102,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellE
         tracing::info!(identity = options.identity, "leads");
         // Not a child of `stop`: the work must not end before the lease's keeper does, since what has ended cannot be awaited.
         let working = CancellationToken::new();
-        let work = control(client, options, working.clone());
+        let work = control(client, options, health.metrics(), working.clone());
         tokio::pin!(work);
         let lost = tokio::select! {
             // It ends when it is told to. An end of its own is no reason to keep the Lease.
@@ -127,14 +142,16 @@ fn made_for(uid_label: &str) -> watcher::Config {
     watcher::Config::default().labels(uid_label)
 }
 
-async fn control(client: Client, options: Options, stop: CancellationToken) {
+async fn control(client: Client, options: Options, metrics: Arc<Metrics>, stop: CancellationToken) {
     let (consumers, mut pods) = Pods::new();
     let entries = all::<ModelCacheEntry>(&client, &mut pods);
     let preseed = Box::pin(preseed::run(client.clone(), options.config.preseed.clone(), stop.clone()));
-    let context = Arc::new(Context::new(client.clone(), options.config, options.identity, entries.store(), consumers));
+    let inventories = of_inventories(&client, &mut pods);
+    metrics.watch(Watched { entries: entries.store(), consumers: consumers.clone(), inventories: inventories.store() });
+    let context =
+        Arc::new(Context::new(client.clone(), options.config, options.identity, entries.store(), consumers, metrics));
     let entries = of_entries(entries, &client, &mut pods);
     let (exports, imports) = (of_exports(&client, &mut pods), of_imports(&client, &mut pods));
-    let inventories = of_inventories(&client, &mut pods);
     let connections = of_connections(&client, &mut pods);
     tokio::join!(
         Box::pin(pods.watch(client, stop.clone())),

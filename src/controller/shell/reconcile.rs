@@ -1,5 +1,6 @@
 //! One round for one object: observe, plan, apply, patch.
 
+use super::metrics::Metrics;
 use super::write::Subject;
 use super::{observe, write};
 use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory};
@@ -25,6 +26,7 @@ pub(super) struct Context {
     pub(super) entries: Store<ModelCacheEntry>,
     /// The Pods that may have to do with models.
     pub(super) consumers: Store<Consumer>,
+    metrics: Arc<Metrics>,
     /// Held while a Job is created: see [`mod@write`].
     pub(super) job_creation: tokio::sync::Mutex<()>,
     /// How many rounds of an object, by its uid, failed in a row.
@@ -38,6 +40,7 @@ impl Context {
         identity: String,
         entries: Store<ModelCacheEntry>,
         consumers: Store<Consumer>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let reporter = Reporter { controller: "modelcache".to_owned(), instance: Some(identity) };
         let recorder = Recorder::new(client.clone(), reporter);
@@ -47,6 +50,7 @@ impl Context {
             recorder,
             entries,
             consumers,
+            metrics,
             job_creation: tokio::sync::Mutex::default(),
             failures: Mutex::default(),
         }
@@ -182,6 +186,10 @@ async fn carry_out<K: Subject>(
     let turned_out = met.first().map(|first| obstructed(first, &met));
     plan = turned_out.unwrap_or(plan);
     let written = write::status(context, object, &plan.status).await.map_err(RoundError::Status)?;
+    if written && let Some(reason) = plan::newly_failed(object.said().and_then(K::attempts), K::attempts(&plan.status))
+    {
+        context.metrics.attempt_failed(&K::kind(&()), reason);
+    }
     if written || object.meta().deletion_timestamp.is_some() {
         for notice in &plan.notices {
             tracing::info!(
@@ -191,6 +199,9 @@ async fn carry_out<K: Subject>(
                 reason = notice.reason,
                 message = notice.message,
             );
+            if notice.reason == plan::FILES_LEFT_BEHIND {
+                context.metrics.files_left_behind();
+            }
             write::notice(context, object, notice).await;
         }
     }
@@ -223,6 +234,7 @@ pub(super) fn after_error<K: Subject>(object: Arc<K>, error: &RoundError, contex
         return Action::await_change();
     }
     let count = context.count_failure(object.as_ref());
+    context.metrics.round_failed(&K::kind(&()));
     tracing::warn!(
         kind = %K::kind(&()),
         namespace = object.namespace(),

@@ -4,6 +4,7 @@
 //! Status and finalizer go by server-side apply; deletions carry the uid.
 
 use super::reconcile::Context;
+use crate::api::status::AttemptsStatus;
 use crate::api::{
     FIELD_MANAGER, FINALIZER, HubConnection, HubConnectionStatus, ModelCacheEntry, ModelCacheEntryStatus,
     ModelCacheExport, ModelCacheExportStatus, ModelCacheImport, ModelCacheImportStatus, ModelCacheInventory,
@@ -12,6 +13,7 @@ use crate::api::{
 use crate::controller::plan::{Action, Notice, Obstacle, Why, writers};
 use crate::format::outcome::shorten;
 use crate::ident::Reason;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
@@ -41,6 +43,8 @@ pub(super) trait Subject:
     type Status: Serialize + Send + Sync;
     /// What was said of it.
     fn said(&self) -> Option<&Self::Status>;
+    /// What was tried.
+    fn attempts(status: &Self::Status) -> Option<&AttemptsStatus>;
 }
 
 impl Subject for ModelCacheEntry {
@@ -48,6 +52,9 @@ impl Subject for ModelCacheEntry {
     type Status = ModelCacheEntryStatus;
     fn said(&self) -> Option<&Self::Status> {
         self.status.as_ref()
+    }
+    fn attempts(status: &Self::Status) -> Option<&AttemptsStatus> {
+        status.attempts.as_ref()
     }
 }
 
@@ -58,6 +65,9 @@ impl Subject for HubConnection {
     fn said(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
+    fn attempts(_: &Self::Status) -> Option<&AttemptsStatus> {
+        None
+    }
 }
 
 impl Subject for ModelCacheExport {
@@ -65,6 +75,9 @@ impl Subject for ModelCacheExport {
     type Status = ModelCacheExportStatus;
     fn said(&self) -> Option<&Self::Status> {
         self.status.as_ref()
+    }
+    fn attempts(status: &Self::Status) -> Option<&AttemptsStatus> {
+        status.attempts.as_ref()
     }
 }
 
@@ -74,6 +87,9 @@ impl Subject for ModelCacheImport {
     fn said(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
+    fn attempts(status: &Self::Status) -> Option<&AttemptsStatus> {
+        status.attempts.as_ref()
+    }
 }
 
 impl Subject for ModelCacheInventory {
@@ -81,6 +97,9 @@ impl Subject for ModelCacheInventory {
     type Status = ModelCacheInventoryStatus;
     fn said(&self) -> Option<&Self::Status> {
         self.status.as_ref()
+    }
+    fn attempts(status: &Self::Status) -> Option<&AttemptsStatus> {
+        status.attempts.as_ref()
     }
 }
 
@@ -93,8 +112,8 @@ pub(super) async fn act<K: Subject>(
     let namespace = object.namespace().unwrap_or_default();
     match action {
         // What is done under its protection must not be done for an object that is gone: then the round ends here.
-        Action::AddFinalizer => set_finalizers(context, object, &[FINALIZER]).await.map(|()| None),
-        Action::RemoveFinalizer => gone_is_fine(set_finalizers(context, object, &[]).await).map(|()| None),
+        Action::AddFinalizer => set_finalizers(&context.client, object, &[FINALIZER]).await.map(|()| None),
+        Action::RemoveFinalizer => let_go(&context.client, object).await.map(|()| None),
         Action::CreateClaim(claim) => {
             create(
                 &Api::<PersistentVolumeClaim>::namespaced(context.client.clone(), &namespace),
@@ -248,7 +267,19 @@ pub(super) fn is_about_an_end(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.reason == "Forbidden" && status.message.contains("being terminated"))
 }
 
-async fn set_finalizers<K: Subject>(context: &Context, object: &K, finalizers: &[&str]) -> Result<(), kube::Error> {
+/// Takes our finalizer off an object, or finds it gone.
+pub(super) async fn let_go<K: Subject>(client: &Client, object: &K) -> Result<(), kube::Error> {
+    gone_is_fine(set_finalizers(client, object, &[]).await)
+}
+
+/// Ends all Pods of a Deployment; one that is gone has none.
+pub(super) async fn scale_to_zero(client: &Client, namespace: &str, name: &str) -> Result<(), kube::Error> {
+    let api = Api::<Deployment>::namespaced(client.clone(), namespace);
+    let patch = Patch::Merge(json!({ "spec": { "replicas": 0 } }));
+    gone_is_fine(api.patch_scale(name, &PatchParams::default(), &patch).await.map(|_| ()))
+}
+
+async fn set_finalizers<K: Subject>(client: &Client, object: &K, finalizers: &[&str]) -> Result<(), kube::Error> {
     // The uid keeps an apply from creating an object that is gone.
     let patch = json!({
         "apiVersion": K::api_version(&()),
@@ -256,11 +287,11 @@ async fn set_finalizers<K: Subject>(context: &Context, object: &K, finalizers: &
         "metadata": { "name": object.name_any(), "uid": object.uid(), "finalizers": finalizers },
     });
     let how = PatchParams::apply(&format!("{FIELD_MANAGER}-finalizer")).force();
-    api_of(context, object).patch(&object.name_any(), &how, &Patch::Apply(patch)).await.map(|_| ())
+    api_of(client, object).patch(&object.name_any(), &how, &Patch::Apply(patch)).await.map(|_| ())
 }
 
-fn api_of<K: Subject>(context: &Context, object: &K) -> Api<K> {
-    Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default())
+fn api_of<K: Subject>(client: &Client, object: &K) -> Api<K> {
+    Api::namespaced(client.clone(), &object.namespace().unwrap_or_default())
 }
 
 async fn set_claim_owned<K: Subject>(
@@ -315,7 +346,7 @@ pub(super) async fn status<K: Subject>(context: &Context, object: &K, status: &K
         "status": new,
     });
     let how = PatchParams::apply(FIELD_MANAGER).force();
-    let written = api_of(context, object).patch_status(&object.name_any(), &how, &Patch::Apply(patch)).await;
+    let written = api_of(&context.client, object).patch_status(&object.name_any(), &how, &Patch::Apply(patch)).await;
     match written {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),

@@ -73,6 +73,14 @@ pub async fn until_leads(client: &Client, what: &str, is: impl Fn(&str) -> bool)
     holder(&lease.unwrap().unwrap())
 }
 
+/// What the Pod that leads tells at `/metrics` under this name and these labels.
+pub async fn metric(client: &Client, name: &str) -> Option<f64> {
+    let leader = leader(client).await;
+    let text =
+        kubectl(&["get", "--raw", &format!("/api/v1/namespaces/{}/pods/{leader}:8081/proxy/metrics", namespace())]);
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+}
+
 /// Changes the number of Pods.
 pub fn scale(replicas: u32) {
     kubectl(&["-n", &namespace(), "scale", "deployment", DEPLOYMENT, &format!("--replicas={replicas}")]);
