@@ -75,7 +75,7 @@ pub struct JobSecurityContext {
     pub se_linux_options: Option<SELinuxOptions>,
 }
 
-/// Where the ids come from that are not given: `Default` (65532) or `Assigned` (the cluster sets them, as OpenShift does).
+/// Where the ids come from that are not given: `Default` (65532) or `Assigned` (the cluster sets them, as `OpenShift` does).
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum Ids {
     /// 65532.

@@ -113,12 +113,12 @@ async fn told_lost_and_found(stage: &mut Stage, models: &Arc<Volume>) {
 async fn a_folder_is_told_lost_and_found() {
     let mut stage = Stage::new("inventory-local").await;
     let models = stage.local("models").await;
-    told_lost_and_found(&mut stage, &models).await;
+    Box::pin(told_lost_and_found(&mut stage, &models)).await;
 }
 
 #[tokio::test]
 async fn a_disk_is_told_lost_and_found() {
     let mut stage = Stage::new("inventory-small").await;
     let models = stage.disk("models", 64).await;
-    told_lost_and_found(&mut stage, &models).await;
+    Box::pin(told_lost_and_found(&mut stage, &models)).await;
 }

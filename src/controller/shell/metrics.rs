@@ -175,7 +175,7 @@ mod tests {
         store
     }
 
-    fn entry(name: &str, status: Value) -> Value {
+    fn entry(name: &str, status: &Value) -> Value {
         json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheEntry",
             "metadata": {"name": name, "namespace": "team-a", "uid": name},
             "spec": {"repo": "org/model", "storage": {"claimName": "models"}}, "status": status})
@@ -211,9 +211,9 @@ mod tests {
         let manifest = json!({"sha256": "0", "files": 1, "bytes": 1000});
         metrics.watch(Watched {
             entries: watched(vec![
-                entry("ready", json!({"phase": "Ready", "manifest": manifest})),
-                entry("evicted", json!({"phase": "Evicted", "manifest": manifest})),
-                entry("new", Value::Null),
+                entry("ready", &json!({"phase": "Ready", "manifest": manifest})),
+                entry("evicted", &json!({"phase": "Evicted", "manifest": manifest})),
+                entry("new", &Value::Null),
             ]),
             consumers: watched(vec![pod("web-1"), pod("web-2")]),
             // The older one comes last: it is the time that counts.

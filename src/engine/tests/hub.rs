@@ -1,5 +1,6 @@
 //! A Hub of a few repos whose branches move, made of nothing but numbers: what a file of a commit holds can be asked anywhere.
 
+use crate::ident::hex;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -7,7 +8,7 @@ use axum::http::{Request, Response};
 use sha1::Digest;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 pub(super) const REPOS: [&str; 2] = ["org/one", "org/two"];
 pub(super) const BRANCHES: [&str; 2] = ["main", "v1"];
@@ -21,7 +22,11 @@ pub(super) fn commit(repo: &str, version: u32) -> String {
 
 /// The version of a commit.
 pub(super) fn version(repo: &str, text: &str) -> Option<u32> {
-    (0..VERSIONS).find(|version| commit(repo, *version) == text)
+    static KNOWN: LazyLock<BTreeMap<String, (&str, u32)>> = LazyLock::new(|| {
+        let each = |repo: &'static str| (0..VERSIONS).map(move |version| (commit(repo, version), (repo, version)));
+        REPOS.into_iter().flat_map(each).collect()
+    });
+    KNOWN.get(text).filter(|(of, _)| *of == repo).map(|(_, version)| *version)
 }
 
 /// Every file of a version: its bytes, and whether it is listed with a SHA-256. Some change with each version, some seldom.
@@ -36,10 +41,6 @@ pub(super) fn files(repo: &str, version: u32) -> BTreeMap<String, (Vec<u8>, bool
         (gone, (text("gone", version % 3, 1), false)),
     ]
     .into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Where each branch is.

@@ -22,7 +22,7 @@ impl Choice {
     pub(super) fn takes(self, path: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Json => path.ends_with(".json"),
+            Self::Json => path.rsplit('.').next() == Some("json"),
             Self::NoReadme => path != "README.md",
         }
     }
@@ -51,18 +51,17 @@ pub(super) struct World {
     pub(super) endpoint: String,
     pub(super) place: tempfile::TempDir,
     pub(super) held: BTreeMap<Key, Held>,
-    /// What was done so far, and how it ended.
+    /// What was done so far, and how it ended. It is said of a failure, and how to see that again.
     pub(super) history: Vec<String>,
-    seed: u64,
+    replay: String,
     processes: usize,
 }
 
-/// Says what led to a failure.
 impl Drop for World {
     fn drop(&mut self) {
         crash::forget(self.place.path());
         if std::thread::panicking() {
-            eprintln!("{}\nMODELCACHE_SEED={} runs this sequence again", self.history.join("\n"), self.seed);
+            eprintln!("{}\n{}", self.history.join("\n"), self.replay);
         }
     }
 }
@@ -87,13 +86,13 @@ pub(super) fn paths(repo: &str, version: u32, choice: Choice) -> BTreeSet<String
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(replay: String) -> Self {
         // In memory, where there is such a folder: what a kill leaves is the same, and a sync costs nothing.
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         std::fs::create_dir(place.path().join("volume")).unwrap();
         let (hub, endpoint) = (Arc::default(), String::new());
-        Self { hub, endpoint, place, held: BTreeMap::new(), history: Vec::new(), seed, processes: 0 }
+        Self { hub, endpoint, place, held: BTreeMap::new(), history: Vec::new(), replay, processes: 0 }
     }
 
     pub(super) fn root(&self) -> PathBuf {
