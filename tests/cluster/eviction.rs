@@ -2,7 +2,6 @@
 
 use crate::chosen;
 use crate::fakehub::REPO;
-use crate::harness::stage::named;
 use crate::harness::{Stage, shared};
 use crate::updates::sits;
 use jiff::{SignedDuration, Timestamp};
@@ -64,13 +63,10 @@ async fn an_unused_model_goes_and_the_pod_that_wants_it_brings_it_back() {
 async fn a_claim_over_its_limit_loses_the_model_that_was_not_used_for_longest() {
     let mut stage = Stage::new("room").await;
     let volume = stage.disk("models", 64).await;
-    for (name, over) in [
-        ("used", json!({})),
-        ("older", json!({})),
-        ("newer", json!({})),
-        ("pinned", json!({"retention": {"pinned": true}})),
-    ] {
-        stage.entry(name, named(&format!("org/{name}"), "models", over)).await;
+    // Each revision is a model of its own.
+    for name in ["used", "older", "newer", "pinned"] {
+        let over = json!({"revision": name, "retention": {"pinned": name == "pinned"}});
+        stage.entry(name, shared("models", over)).await;
     }
     let mut bytes = 0;
     for (name, hours) in [("used", 9), ("older", 8), ("newer", 7), ("pinned", 10)] {
@@ -104,7 +100,7 @@ async fn a_claim_over_its_limit_loses_the_model_that_was_not_used_for_longest() 
     for name in ["used", "newer", "pinned"] {
         stage.until_phase(name, Phase::Ready).await;
     }
-    assert!(!volume.entry("", "org_2folder").exists() && volume.entry("", "org_2fnewer").exists());
+    assert!(!volume.entry("", "org_2ftiny_40older").exists() && volume.entry("", "org_2ftiny_40newer").exists());
 
     // One more goes, and then there is nobody left who may.
     stage.connect("default", limit(1)).await;
@@ -122,7 +118,7 @@ async fn a_claim_over_its_limit_loses_the_model_that_was_not_used_for_longest() 
 
 #[tokio::test]
 async fn an_own_claim_goes_with_its_model_and_comes_back() {
-    let mut stage = Stage::new("own").await;
+    let mut stage = Stage::new("owngoes").await;
     let volume = stage.unclaimed("tiny");
     let claim = json!({"storageClassName": "lab-local", "volumeName": volume.name, "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": "1Mi"}}});
