@@ -6,7 +6,7 @@ use super::status::{Draft, claim_trouble, finish};
 use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files};
 use super::{Action, Freshness, Plan, Why, backoff, deletion, eviction, placement, record, sizing, update};
 use crate::api::entry::ReclaimPolicy;
-use crate::api::{FINALIZER, Phase, annotation};
+use crate::api::{FINALIZER, Phase};
 use crate::controller::build;
 use crate::format::outcome::{Done, Failed};
 use crate::format::task::Work;
@@ -107,9 +107,7 @@ pub(super) fn is_stuck_in_the_past(observed: &Observed, job: &Job) -> bool {
 
 /// Whether a Job was made for an earlier spec, or by an operator with another image.
 pub(super) fn is_of_the_past(observed: &Observed, job: &Job) -> bool {
-    let made_for = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::GENERATION));
-    made_for.is_some_and(|generation| *generation != observed.generation())
-        || has_another_image(job, &observed.config.image)
+    record::is_of_another_spec(job, &observed.entry.metadata) || has_another_image(job, &observed.config.image)
 }
 
 /// Whether a Job's worker is of another image than this operator's.
@@ -202,7 +200,7 @@ fn suspend(observed: &Observed, mut actions: Vec<Action>) -> Plan {
 }
 
 /// An attempt is under way, or its end is not recorded yet.
-fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Action>) -> Plan {
+fn follow(observed: &Observed, wanted: &Wanted, job: &Job, actions: Vec<Action>) -> Plan {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let mut draft = Draft::of(observed);
     draft.begins(wanted);
@@ -234,30 +232,16 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Acti
             draft.done(name, &done, metadata.as_deref());
             None
         }
-        Standing::Unheard => {
-            let failed = Failed {
-                reason: Reason::Interrupted,
-                message: format!("Job {name} succeeded but its log is lost; it runs again and finds its work done"),
-                retry_after_seconds: None,
-            };
-            let wait = again_after_silence(observed.attempts_count());
-            draft.failed(job, &failed, Some(wait));
-            Some(wait)
-        }
+        Standing::Unheard => Some(silence(observed, &mut draft, job, "it runs again and finds its work done")),
         Standing::Failed(failed) => fail(observed, &mut draft, job, &failed),
     };
-    if let Some(retry) = observed.asked_to_retry() {
-        // The work is under way already: the wish is fulfilled.
-        draft.attempts().last_retry = Some(retry.to_owned());
-    }
-    actions.retain(|action| !matches!(action, Action::DeleteJob { name: other, .. } if other == name));
-    finish(observed, draft, actions, again)
+    draft.heeds_retry(observed);
+    finish(observed, draft, record::sparing(actions, name), again)
 }
 
 /// An attempt failed; gives when the next one is due, if there is one by itself.
 fn fail(observed: &Observed, draft: &mut Draft, job: &Job, failed: &Failed) -> Option<Duration> {
-    let count = observed.attempts_count();
-    let wait = backoff::delay(failed.reason, count + 1, failed.retry_after_seconds, spread(observed.uid()));
+    let wait = wait_after(observed, failed);
     draft.failed(job, failed, wait);
     if failed.reason != Reason::OutOfSpace {
         return wait;
@@ -273,7 +257,7 @@ fn fail(observed: &Observed, draft: &mut Draft, job: &Job, failed: &Failed) -> O
 }
 
 /// It is asked what the model takes, before there is a claim for it.
-fn follow_question(observed: &Observed, wanted: &Wanted, job: &Job, mut actions: Vec<Action>) -> Plan {
+fn follow_question(observed: &Observed, wanted: &Wanted, job: &Job, actions: Vec<Action>) -> Plan {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let mut draft = Draft::of(observed);
     draft.begins(wanted);
@@ -290,20 +274,25 @@ fn follow_question(observed: &Observed, wanted: &Wanted, job: &Job, mut actions:
             draft.resolved(name, &resolved);
             Some(Duration::ZERO)
         }
-        Standing::Done(..) | Standing::Unheard => {
-            let message = format!("Job {name} succeeded but its log is lost; it is asked again");
-            let failed = Failed { reason: Reason::Interrupted, message, retry_after_seconds: None };
-            let wait = again_after_silence(observed.attempts_count());
-            draft.failed(job, &failed, Some(wait));
-            Some(wait)
-        }
+        Standing::Done(..) | Standing::Unheard => Some(silence(observed, &mut draft, job, "it is asked again")),
         Standing::Failed(failed) => fail(observed, &mut draft, job, &failed),
     };
-    if let Some(retry) = observed.asked_to_retry() {
-        draft.attempts().last_retry = Some(retry.to_owned());
-    }
-    actions.retain(|action| !matches!(action, Action::DeleteJob { name: other, .. } if other == name));
-    finish(observed, draft, actions, again)
+    draft.heeds_retry(observed);
+    finish(observed, draft, record::sparing(actions, name), again)
+}
+
+/// The worker succeeded, and nobody heard of it; gives when it is tried again.
+fn silence(observed: &Observed, draft: &mut Draft, job: &Job, then: &str) -> Duration {
+    let wait = again_after_silence(observed.attempts_count());
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    draft.failed(job, &record::unheard(name, then), Some(wait));
+    wait
+}
+
+/// How long to wait after another failure; none where that is not tried again by itself.
+pub(super) fn wait_after(observed: &Observed, failed: &Failed) -> Option<Duration> {
+    let count = observed.attempts_count() + 1;
+    backoff::delay(failed.reason, count, failed.retry_after_seconds, spread(observed.uid()))
 }
 
 /// How long to wait after a success that nobody heard of: once at once, and then no faster than after any interruption.
@@ -313,7 +302,7 @@ pub(super) fn again_after_silence(count: i64) -> Duration {
 }
 
 /// A number that differs between entries and stays the same for one.
-pub(super) fn spread(uid: &str) -> u64 {
+fn spread(uid: &str) -> u64 {
     uid.bytes().fold(7, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
 }
 

@@ -111,7 +111,12 @@ pub(super) fn go_on(observed: &Observed, actions: Vec<Action>) -> Plan {
         }
         let (name, uid) = (claim.metadata.name.clone(), claim.metadata.uid.clone());
         let delete = name.zip(uid).map(|(name, uid)| Action::DeleteClaim { name, uid });
-        return going(observed, with(actions, delete), "the entry's own claim is deleted with the model", LISTEN_EVERY);
+        return going(
+            observed,
+            record::with(actions, delete),
+            "the entry's own claim is deleted with the model",
+            LISTEN_EVERY,
+        );
     }
     if is_ending || claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost") {
         return gone(observed, None, actions);
@@ -152,7 +157,7 @@ fn remove_files(observed: &Observed, actions: Vec<Action>) -> Plan {
     match standing(&observed.scene, job) {
         Standing::Done(done, _) if is_delete(job) => gone(observed, Some((name, done.room)), actions),
         Standing::Starting(_) | Standing::Running(_) | Standing::Done(..) if is_useless => {
-            going(observed, with(actions, delete_job(job)), "an earlier Job ends first", LISTEN_EVERY)
+            going(observed, record::with(actions, delete_job(job)), "an earlier Job ends first", LISTEN_EVERY)
         }
         Standing::Starting(Some(why)) => {
             let mut draft = Draft::of(observed);
@@ -164,8 +169,7 @@ fn remove_files(observed: &Observed, actions: Vec<Action>) -> Plan {
         }
         // Done, but how much is free now is lost with its log, and without that others would go for nothing.
         Standing::Unheard => {
-            let message = format!("Job {name} succeeded but its log is lost; it runs again and finds its work done");
-            failed(observed, job, &Failed { reason: Reason::Interrupted, message, retry_after_seconds: None }, actions)
+            failed(observed, job, &record::unheard(name, "it runs again and finds its work done"), actions)
         }
         Standing::Failed(failure) => failed(observed, job, &failure, actions),
     }
@@ -198,7 +202,12 @@ fn start_or_wait(observed: &Observed, actions: Vec<Action>) -> Plan {
         }
     };
     let create = Action::CreateJob(Box::new(job));
-    going(observed, with(actions, Some(create)), "a Job that removes the model's files is created", LISTEN_EVERY)
+    going(
+        observed,
+        record::with(actions, Some(create)),
+        "a Job that removes the model's files is created",
+        LISTEN_EVERY,
+    )
 }
 
 /// What the removal met.
@@ -213,11 +222,6 @@ pub(super) fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
         Obstacle::Denied(why) => draft.phase(Phase::Evicted, why.reason.as_str(), &why.message),
     };
     finish(observed, draft, Vec::new(), Some(obstacle.again()))
-}
-
-fn with(mut actions: Vec<Action>, action: Option<Action>) -> Vec<Action> {
-    actions.extend(action);
-    actions
 }
 
 fn going(observed: &Observed, actions: Vec<Action>, message: &str, again: Duration) -> Plan {

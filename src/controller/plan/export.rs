@@ -2,18 +2,19 @@
 
 use super::attempt::{Standing, standing};
 use super::decide::{LISTEN_EVERY, LOOK_EVERY, again_after_silence, delete_job, has_another_image};
+use super::draft::Draft;
 use super::observed::{ConnectionSight, Scene};
-use super::record::{self, Says, signed};
+use super::record::{self, signed};
 use super::status::{Obstacle, claim_trouble, human_bytes};
 use super::wanted::{ArchiveSpot, CaSource, HubView, hub_view, known_model, merge, wanted_claim};
 use super::{Action, Plan, Why, backoff, placement};
 use crate::api::export::{ArchiveStatus, ExportDisplay, ExportFormat, ExportPhase};
 use crate::api::job::JobSettings;
 use crate::api::status::AttemptsStatus;
-use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheExportStatus, Phase, condition};
+use crate::api::{ModelCacheEntry, ModelCacheExport, ModelCacheExportStatus, Phase};
 use crate::controller::build::{self, Owner};
 use crate::controller::config::Config;
-use crate::format::outcome::{Done, Failed};
+use crate::format::outcome::Done;
 use crate::format::task::{ArchiveFormat, Usage};
 use crate::ident::{ModelRef, Reason, Recovery, RelPath};
 use jiff::Timestamp;
@@ -128,31 +129,31 @@ fn wanted(observed: &ObservedExport, entry: &ModelCacheEntry) -> Result<WantedEx
 
 /// Decides what should be done for one export.
 pub fn decide(observed: &ObservedExport) -> Plan<ModelCacheExportStatus> {
-    let draft = Draft::of(observed);
+    let draft = draft(observed);
     if observed.export.metadata.deletion_timestamp.is_some() {
         // Owner references take its Jobs; the archive stays.
-        return draft.finish(observed, Vec::new(), None);
+        return draft.finish(Vec::new(), None);
     }
     let failed = matches!(observed.phase(), Some(ExportPhase::Failed | ExportPhase::Retrying));
     let housekeeping = record::recorded_jobs(&observed.scene, observed.recorded_job(), failed);
     if observed.phase() == Some(ExportPhase::Complete) {
-        return draft.finish(observed, housekeeping, None);
+        return draft.finish(housekeeping, None);
     }
     if let Some(attempt) = observed.scene.current(observed.recorded_job()) {
         if attempt.job.metadata.deletion_timestamp.is_some() {
-            return draft.finish(observed, housekeeping, Some(LISTEN_EVERY));
+            return draft.finish(housekeeping, Some(LISTEN_EVERY));
         }
         if is_stuck(observed, attempt.job) {
             let mut draft = draft;
-            draft.begins(observed);
+            draft.begins(observed.asked_to_retry());
             draft.phase(ExportPhase::Pending, "Starting", "the Job did not start: it is made anew");
-            return draft.finish(observed, delete_job(attempt.job).into_iter().collect(), Some(LISTEN_EVERY));
+            return draft.finish(delete_job(attempt.job).into_iter().collect(), Some(LISTEN_EVERY));
         }
         return follow(observed, attempt.job, draft, housekeeping);
     }
     match due(observed) {
         Some(Duration::ZERO) => begin(observed, draft, housekeeping),
-        again => draft.finish(observed, housekeeping, again),
+        again => draft.finish(housekeeping, again),
     }
 }
 
@@ -177,7 +178,11 @@ fn due(observed: &ObservedExport) -> Option<Duration> {
 }
 
 /// Begins an attempt, if the entry is Ready.
-fn begin(observed: &ObservedExport, mut draft: Draft, mut actions: Vec<Action>) -> Plan<ModelCacheExportStatus> {
+fn begin(
+    observed: &ObservedExport,
+    mut draft: Draft<ModelCacheExportStatus>,
+    mut actions: Vec<Action>,
+) -> Plan<ModelCacheExportStatus> {
     let name = &observed.export.spec.entry_ref.name;
     let ready = |entry: &&ModelCacheEntry| {
         let phase = entry.status.as_ref().and_then(|status| status.phase);
@@ -190,7 +195,7 @@ fn begin(observed: &ObservedExport, mut draft: Draft, mut actions: Vec<Action>) 
         };
         draft.phase(ExportPhase::Pending, "WaitsForEntry", &message);
         // The entry is read from another watch's memory than the one that wakes us.
-        return draft.finish(observed, actions, Some(LOOK_EVERY));
+        return draft.finish(actions, Some(LOOK_EVERY));
     };
     let wanted = wanted(observed, entry).and_then(|wanted| {
         let job = placement::place(&observed.scene, wanted.job.clone())?;
@@ -200,11 +205,11 @@ fn begin(observed: &ObservedExport, mut draft: Draft, mut actions: Vec<Action>) 
         Ok(wanted) => wanted,
         Err(why) if why.reason.recovery() == Recovery::Watch => {
             draft.phase(ExportPhase::Pending, why.reason.as_str(), &why.message);
-            return draft.finish(observed, actions, Some(LOOK_EVERY));
+            return draft.finish(actions, Some(LOOK_EVERY));
         }
         Err(why) => {
             draft.phase(ExportPhase::Failed, why.reason.as_str(), &why.message);
-            return draft.finish(observed, actions, None);
+            return draft.finish(actions, None);
         }
     };
     if let ArchiveSpot::Claim { name, .. } = &wanted.destination
@@ -212,9 +217,9 @@ fn begin(observed: &ObservedExport, mut draft: Draft, mut actions: Vec<Action>) 
     {
         let message = format!("claim {name:?} of spec.destination does not exist in this namespace: create it");
         draft.phase(ExportPhase::Pending, Reason::PVCPending.as_str(), &message);
-        return draft.finish(observed, actions, Some(LOOK_EVERY));
+        return draft.finish(actions, Some(LOOK_EVERY));
     }
-    draft.begins(observed);
+    draft.begins(observed.asked_to_retry());
     let owner = Owner::of_export(observed);
     if let (Some(CaSource::Operator(pem)), ArchiveSpot::Url { .. }) = (&wanted.hub.ca, &wanted.destination) {
         actions.push(Action::CreateConfigMap(Box::new(build::ca_config_map(&owner, pem))));
@@ -223,14 +228,14 @@ fn begin(observed: &ObservedExport, mut draft: Draft, mut actions: Vec<Action>) 
     let message = format!("Job {} is created", job.metadata.name.as_deref().unwrap_or_default());
     actions.push(Action::CreateJob(Box::new(job)));
     draft.phase(ExportPhase::Pending, "Starting", &message);
-    draft.finish(observed, actions, Some(LOOK_EVERY))
+    draft.finish(actions, Some(LOOK_EVERY))
 }
 
 /// An attempt is under way, or its end is not recorded yet.
 fn follow(
     observed: &ObservedExport,
     job: &Job,
-    mut draft: Draft,
+    mut draft: Draft<ModelCacheExportStatus>,
     actions: Vec<Action>,
 ) -> Plan<ModelCacheExportStatus> {
     let name = job.metadata.name.as_deref().unwrap_or_default();
@@ -257,11 +262,7 @@ fn follow(
             None
         }
         Standing::Unheard => {
-            let failed = Failed {
-                reason: Reason::Interrupted,
-                message: format!("Job {name} succeeded but its log is lost; it runs again and finds its work done"),
-                retry_after_seconds: None,
-            };
+            let failed = record::unheard(name, "it runs again and finds its work done");
             let wait = again_after_silence(observed.attempts().map_or(0, |attempts| attempts.count));
             draft.failed(job, &failed, Some(wait));
             Some(wait)
@@ -273,56 +274,21 @@ fn follow(
             wait
         }
     };
-    draft.finish(observed, actions, again)
+    draft.finish(actions, again)
 }
 
 /// The plan as it turns out when an action met an obstacle.
 pub fn obstructed(observed: &ObservedExport, obstacle: &Obstacle) -> Plan<ModelCacheExportStatus> {
-    let mut draft = Draft::of(observed);
-    match obstacle {
-        Obstacle::Busy(writer) => draft.phase(ExportPhase::Pending, "Queued", &format!("waits for {writer}")),
-        Obstacle::Denied(why) if why.reason.recovery() == Recovery::Change => {
-            draft.phase(ExportPhase::Failed, why.reason.as_str(), &why.message);
-        }
-        Obstacle::Denied(why) => draft.phase(ExportPhase::Pending, why.reason.as_str(), &why.message),
-    }
-    draft.finish(observed, Vec::new(), Some(Duration::from_secs(30)))
+    draft(observed).obstructed(obstacle)
 }
 
-/// A status on its way from what it was to what it will be.
-struct Draft {
-    status: ModelCacheExportStatus,
-    generation: Option<i64>,
-    now: Timestamp,
+fn draft(observed: &ObservedExport) -> Draft<ModelCacheExportStatus> {
+    Draft::of(&observed.export.metadata, observed.export.status.as_ref(), observed.now)
 }
 
-impl Draft {
-    fn of(observed: &ObservedExport) -> Self {
-        let generation = observed.export.metadata.generation;
-        let mut status = observed.export.status.clone().unwrap_or_default();
-        status.observed_generation = generation;
-        Self { status, generation, now: observed.now }
-    }
-
-    fn attempts(&mut self) -> &mut AttemptsStatus {
-        self.status.attempts.get_or_insert_default()
-    }
-
+impl Draft<ModelCacheExportStatus> {
     fn display(&mut self) -> &mut ExportDisplay {
         self.status.display.get_or_insert_default()
-    }
-
-    /// Sets the phase, and `Complete` to what it implies.
-    fn phase(&mut self, phase: ExportPhase, reason: &str, message: &str) {
-        self.status.phase = Some(phase);
-        let status = if phase == ExportPhase::Complete { "True" } else { "False" };
-        let says = Says { type_: condition::COMPLETE, status, reason, message };
-        record::set_condition(&mut self.status.conditions, &says, self.now, self.generation);
-    }
-
-    /// An attempt begins; a retry forgets what was tried.
-    fn begins(&mut self, observed: &ObservedExport) {
-        record::begin(self.attempts(), observed.asked_to_retry());
     }
 
     fn done(&mut self, observed: &ObservedExport, job: &str, done: &Done) {
@@ -338,28 +304,5 @@ impl Draft {
             });
         }
         self.phase(ExportPhase::Complete, "Written", &format!("the archive is whole: {location}"));
-    }
-
-    fn failed(&mut self, job: &Job, failed: &Failed, wait: Option<Duration>) {
-        let now = self.now;
-        record::count_failure(self.attempts(), job, failed, wait, now);
-        let phase = if failed.reason.exit_code() == 1 { ExportPhase::Retrying } else { ExportPhase::Failed };
-        self.phase(phase, failed.reason.as_str(), &failed.message);
-    }
-
-    /// A plan of the drafted status: what changed for people becomes a notice.
-    fn finish(
-        self,
-        observed: &ObservedExport,
-        actions: Vec<Action>,
-        again: Option<Duration>,
-    ) -> Plan<ModelCacheExportStatus> {
-        let told = |status: &ModelCacheExportStatus| {
-            (status.phase, record::reason_of(&status.conditions, condition::COMPLETE).map(str::to_owned))
-        };
-        let status = self.status;
-        let changed = observed.export.status.as_ref().map(told) != Some(told(&status));
-        let notices = record::notice(&status.conditions, condition::COMPLETE).filter(|_| changed);
-        Plan { actions, status, notices: notices.into_iter().collect(), again }
     }
 }

@@ -2,8 +2,9 @@
 
 use super::attempt::{Standing, standing};
 use super::decide::{LISTEN_EVERY, LOOK_EVERY, again_after_silence, delete_job, has_another_image};
+use super::draft::Draft;
 use super::observed::Scene;
-use super::record::{self, Says, signed};
+use super::record::{self, signed};
 use super::status::{Obstacle, claim_trouble, human_bytes};
 use super::wanted::{known_model, merge, wanted_claim};
 use super::{Action, Plan, Why, backoff};
@@ -12,13 +13,12 @@ use crate::api::inventory::{
 };
 use crate::api::job::JobSettings;
 use crate::api::status::AttemptsStatus;
-use crate::api::{ModelCacheEntry, ModelCacheInventory, ModelCacheInventoryStatus, Phase, annotation, condition};
+use crate::api::{ModelCacheEntry, ModelCacheInventory, ModelCacheInventoryStatus, Phase, condition};
 use crate::controller::build;
 use crate::controller::config::Config;
 use crate::format::inventory::{Inventory, Kept, Leftover, Totals};
 use crate::format::layout;
-use crate::format::outcome::Failed;
-use crate::ident::{Reason, Recovery, RelPath};
+use crate::ident::{Reason, RelPath};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -96,47 +96,44 @@ impl ObservedInventory {
 
 /// Decides what should be done for one inventory.
 pub fn decide(observed: &ObservedInventory) -> Plan<ModelCacheInventoryStatus> {
-    let mut draft = Draft::of(observed);
+    let mut draft = draft(observed);
     if observed.inventory.metadata.deletion_timestamp.is_some() {
         // Owner references take its Jobs.
-        return draft.finish(observed, Vec::new(), None);
+        return draft.finish(Vec::new(), None);
     }
     let failed = matches!(observed.phase(), Some(InventoryPhase::Failed | InventoryPhase::Retrying));
     let mut actions = record::recorded_jobs(&observed.scene, observed.recorded_job(), failed);
     if let Some(attempt) = observed.scene.current(observed.recorded_job()) {
         if attempt.job.metadata.deletion_timestamp.is_some() {
-            return draft.finish(observed, actions, Some(LISTEN_EVERY));
+            return draft.finish(actions, Some(LISTEN_EVERY));
         }
         if is_stuck(observed, attempt.job) {
             actions.extend(delete_job(attempt.job));
-            draft.begins(observed);
+            draft.begins(observed.asked_to_retry());
             draft.phase(InventoryPhase::Pending, "Starting", "the Job did not start: it is made anew");
-            return draft.finish(observed, actions, Some(LISTEN_EVERY));
+            return draft.finish(actions, Some(LISTEN_EVERY));
         }
         return follow(observed, attempt.job, draft, actions);
     }
     match due(observed) {
         Ok(Some(Duration::ZERO)) => begin(observed, draft, actions),
-        Ok(again) => draft.finish(observed, actions, again),
-        Err(why) => refuse(observed, draft, actions, &why),
+        Ok(again) => draft.finish(actions, again),
+        Err(why) => refuse(draft, actions, &why),
     }
 }
 
 fn refuse(
-    observed: &ObservedInventory,
-    mut draft: Draft,
+    mut draft: Draft<ModelCacheInventoryStatus>,
     actions: Vec<Action>,
     why: &Why,
 ) -> Plan<ModelCacheInventoryStatus> {
     draft.phase(InventoryPhase::Failed, why.reason.as_str(), &why.message);
-    draft.finish(observed, actions, None)
+    draft.finish(actions, None)
 }
 
 /// Whether a Job cannot start, and another one might: a retry was asked for, or it was made for other settings.
 fn is_stuck(observed: &ObservedInventory, job: &Job) -> bool {
-    let made_for = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::GENERATION));
-    let generation = observed.inventory.metadata.generation.unwrap_or_default().to_string();
-    let another = made_for.is_some_and(|made_for| *made_for != generation)
+    let another = record::is_of_another_spec(job, &observed.inventory.metadata)
         || has_another_image(job, &observed.config.image)
         || observed.asked_to_retry().is_some();
     another && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
@@ -179,34 +176,38 @@ fn left(until: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// Begins a look.
-fn begin(observed: &ObservedInventory, mut draft: Draft, mut actions: Vec<Action>) -> Plan<ModelCacheInventoryStatus> {
+fn begin(
+    observed: &ObservedInventory,
+    mut draft: Draft<ModelCacheInventoryStatus>,
+    mut actions: Vec<Action>,
+) -> Plan<ModelCacheInventoryStatus> {
     let sub_path = match observed.sub_path() {
         Ok(sub_path) => sub_path,
-        Err(why) => return refuse(observed, draft, actions, &why),
+        Err(why) => return refuse(draft, actions, &why),
     };
     let claim = &observed.inventory.spec.claim_name;
     if observed.scene.claim.is_none() {
         let message = format!("claim {claim:?} of spec.claimName does not exist in this namespace: create it");
         draft.phase(InventoryPhase::Pending, Reason::PVCPending.as_str(), &message);
-        return draft.finish(observed, actions, Some(LOOK_EVERY));
+        return draft.finish(actions, Some(LOOK_EVERY));
     }
     // What a person asks for shows that it begins; what comes round by itself changes nothing until it has ended.
     let is_quiet = observed.asked_to_retry().is_none() && observed.phase() == Some(InventoryPhase::Complete);
-    draft.begins(observed);
+    draft.begins(observed.asked_to_retry());
     let job = build::inventory_job(observed, sub_path);
     let message = format!("Job {} is created", job.metadata.name.as_deref().unwrap_or_default());
     actions.push(Action::CreateJob(Box::new(job)));
     if !is_quiet {
         draft.phase(InventoryPhase::Pending, "Starting", &message);
     }
-    draft.finish(observed, actions, Some(LOOK_EVERY))
+    draft.finish(actions, Some(LOOK_EVERY))
 }
 
 /// A look is under way, or its end is not recorded yet.
 fn follow(
     observed: &ObservedInventory,
     job: &Job,
-    mut draft: Draft,
+    mut draft: Draft<ModelCacheInventoryStatus>,
     actions: Vec<Action>,
 ) -> Plan<ModelCacheInventoryStatus> {
     let name = job.metadata.name.as_deref().unwrap_or_default();
@@ -218,94 +219,48 @@ fn follow(
                 None if is_quiet => {}
                 None => draft.phase(InventoryPhase::Pending, "Starting", &format!("Job {name} starts")),
             }
-            return draft.finish(observed, actions, Some(LOOK_EVERY));
+            return draft.finish(actions, Some(LOOK_EVERY));
         }
         Standing::Running(_) => {
             if !is_quiet {
                 draft.phase(InventoryPhase::Listing, "Listing", &format!("Job {name} looks at the volume"));
             }
-            return draft.finish(observed, actions, Some(LISTEN_EVERY));
+            return draft.finish(actions, Some(LISTEN_EVERY));
         }
         Standing::Done(_, text) => {
             if let Some(found) = text.and_then(|text| serde_json::from_str::<Inventory>(&text).ok()) {
                 draft.found(observed, name, found);
                 let again =
                     observed.interval().ok().flatten().map(|interval| left(observed.now + interval, observed.now));
-                return draft.finish(observed, actions, again);
+                return draft.finish(actions, again);
             }
-            unheard(name)
+            None
         }
-        Standing::Unheard => unheard(name),
-        Standing::Failed(failed) => failed,
+        Standing::Unheard => None,
+        Standing::Failed(failed) => Some(failed),
     };
     let count = observed.attempts().map_or(0, |attempts| attempts.count);
-    let wait = match failed.retry_after_seconds {
-        Some(0) => Some(again_after_silence(count)),
-        wish => backoff::delay(failed.reason, count + 1, wish, 0),
+    let (failed, wait) = match failed {
+        None => (record::unheard(name, "it runs again"), Some(again_after_silence(count))),
+        Some(failed) => {
+            let wait = backoff::delay(failed.reason, count + 1, failed.retry_after_seconds, 0);
+            (failed, wait)
+        }
     };
     draft.failed(job, &failed, wait);
-    draft.finish(observed, actions, wait)
-}
-
-/// The worker succeeded, but what it found is lost: it looks again.
-fn unheard(job: &str) -> Failed {
-    let message = format!("Job {job} succeeded but its log is lost; it runs again");
-    Failed { reason: Reason::Interrupted, message, retry_after_seconds: Some(0) }
+    draft.finish(actions, wait)
 }
 
 /// The plan as it turns out when an action met an obstacle.
 pub fn obstructed(observed: &ObservedInventory, obstacle: &Obstacle) -> Plan<ModelCacheInventoryStatus> {
-    let mut draft = Draft::of(observed);
-    match obstacle {
-        Obstacle::Busy(writer) => draft.phase(InventoryPhase::Pending, "Queued", &format!("waits for {writer}")),
-        Obstacle::Denied(why) if why.reason.recovery() == Recovery::Change => {
-            draft.phase(InventoryPhase::Failed, why.reason.as_str(), &why.message);
-        }
-        Obstacle::Denied(why) => draft.phase(InventoryPhase::Pending, why.reason.as_str(), &why.message),
-    }
-    draft.finish(observed, Vec::new(), Some(Duration::from_secs(30)))
+    draft(observed).obstructed(obstacle)
 }
 
-/// A status on its way from what it was to what it will be.
-struct Draft {
-    status: ModelCacheInventoryStatus,
-    generation: Option<i64>,
-    now: Timestamp,
+fn draft(observed: &ObservedInventory) -> Draft<ModelCacheInventoryStatus> {
+    Draft::of(&observed.inventory.metadata, observed.inventory.status.as_ref(), observed.now)
 }
 
-impl Draft {
-    fn of(observed: &ObservedInventory) -> Self {
-        let generation = observed.inventory.metadata.generation;
-        let mut status = observed.inventory.status.clone().unwrap_or_default();
-        status.observed_generation = generation;
-        Self { status, generation, now: observed.now }
-    }
-
-    fn attempts(&mut self) -> &mut AttemptsStatus {
-        self.status.attempts.get_or_insert_default()
-    }
-
-    /// Sets the phase, and `Complete` to what it implies.
-    fn phase(&mut self, phase: InventoryPhase, reason: &str, message: &str) {
-        self.status.phase = Some(phase);
-        let status = if phase == InventoryPhase::Complete { "True" } else { "False" };
-        let says = Says { type_: condition::COMPLETE, status, reason, message };
-        record::set_condition(&mut self.status.conditions, &says, self.now, self.generation);
-    }
-
-    /// A look begins; a retry forgets what was tried.
-    fn begins(&mut self, observed: &ObservedInventory) {
-        record::begin(self.attempts(), observed.asked_to_retry());
-    }
-
-    /// A look failed; `wait` is how long until the next one, if there is one by itself.
-    fn failed(&mut self, job: &Job, failed: &Failed, wait: Option<Duration>) {
-        let now = self.now;
-        record::count_failure(self.attempts(), job, failed, wait, now);
-        let phase = if failed.reason.exit_code() == 1 { InventoryPhase::Retrying } else { InventoryPhase::Failed };
-        self.phase(phase, failed.reason.as_str(), &failed.message);
-    }
-
+impl Draft<ModelCacheInventoryStatus> {
     /// What a worker found, held against the entries.
     fn found(&mut self, observed: &ObservedInventory, job: &str, found: Inventory) {
         record::success(self.attempts(), job);
@@ -343,22 +298,6 @@ impl Draft {
         self.status.orphans = orphans.into_iter().map(|orphan| folder(orphan, &BTreeMap::new())).collect();
         self.status.stagings = stagings;
         self.phase(InventoryPhase::Complete, "Listed", &message);
-    }
-
-    /// A plan of the drafted status: what changed for people becomes a notice.
-    fn finish(
-        self,
-        observed: &ObservedInventory,
-        actions: Vec<Action>,
-        again: Option<Duration>,
-    ) -> Plan<ModelCacheInventoryStatus> {
-        let told = |status: &ModelCacheInventoryStatus| {
-            (status.phase, record::reason_of(&status.conditions, condition::COMPLETE).map(str::to_owned))
-        };
-        let status = self.status;
-        let changed = observed.inventory.status.as_ref().map(told) != Some(told(&status));
-        let notices = record::notice(&status.conditions, condition::COMPLETE).filter(|_| changed);
-        Plan { actions, status, notices: notices.into_iter().collect(), again }
     }
 }
 

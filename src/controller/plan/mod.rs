@@ -9,6 +9,7 @@ pub mod connection;
 pub mod consumer;
 mod decide;
 mod deletion;
+mod draft;
 mod eviction;
 pub mod export;
 mod figures;

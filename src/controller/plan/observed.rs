@@ -159,11 +159,6 @@ impl Observed {
         self.entry.metadata.uid.as_deref().unwrap_or_default()
     }
 
-    /// The generation of the entry's spec, as text.
-    pub fn generation(&self) -> String {
-        self.entry.metadata.generation.unwrap_or_default().to_string()
-    }
-
     /// An annotation of the entry.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.entry.metadata.annotations.as_ref()?.get(key).map(String::as_str)

@@ -113,6 +113,18 @@ pub(super) fn begin(attempts: &mut AttemptsStatus, retry: Option<&str>) {
     }
 }
 
+/// The worker succeeded, but what it said is lost; `then` is what becomes of its work.
+pub(super) fn unheard(job: &str, then: &str) -> Failed {
+    let message = format!("Job {job} succeeded but its log is lost; {then}");
+    Failed { reason: Reason::Interrupted, message, retry_after_seconds: None }
+}
+
+/// Whether a Job was made for another generation of an object's spec.
+pub(super) fn is_of_another_spec(job: &Job, object: &ObjectMeta) -> bool {
+    let made_for = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::GENERATION));
+    made_for.is_some_and(|made_for| *made_for != object.generation.unwrap_or_default().to_string())
+}
+
 /// The newest value of the retry annotation, when it was not acted on yet.
 pub(super) fn asked_to_retry<'a>(object: &'a ObjectMeta, attempts: Option<&AttemptsStatus>) -> Option<&'a str> {
     let asked = object.annotations.as_ref()?.get(annotation::RETRY)?.as_str();
@@ -137,6 +149,18 @@ pub(super) fn recorded_jobs(scene: &Scene, recorded: Option<&str>, has_failed: b
     }
     let is_over = |job: &&Job| job.metadata.name.as_deref() == recorded && job.metadata.deletion_timestamp.is_none();
     scene.jobs.iter().filter(is_over).filter_map(delete_job).collect()
+}
+
+/// What is to be done, but for the end of this Job: the last one that failed may go now, the one at work may not.
+pub(super) fn sparing(mut actions: Vec<Action>, job: &str) -> Vec<Action> {
+    actions.retain(|action| !matches!(action, Action::DeleteJob { name, .. } if name == job));
+    actions
+}
+
+/// Some actions, and perhaps one more.
+pub(super) fn with(mut actions: Vec<Action>, action: Option<Action>) -> Vec<Action> {
+    actions.extend(action);
+    actions
 }
 
 /// What people who watch events are told of a condition.

@@ -276,6 +276,14 @@ impl Draft {
         self
     }
 
+    /// What a retry asks for is under way, or done: the wish is fulfilled.
+    pub(super) fn heeds_retry(&mut self, observed: &Observed) -> &mut Self {
+        if let Some(retry) = observed.asked_to_retry() {
+            self.attempts().last_retry = Some(retry.to_owned());
+        }
+        self
+    }
+
     /// Forgets what was tried: a change of the spec or a retry starts anew.
     pub(super) fn start_anew(&mut self, retry: Option<&str>) -> &mut Self {
         let attempts = self.attempts();

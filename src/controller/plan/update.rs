@@ -6,7 +6,7 @@
 use super::attempt::{Standing, standing};
 use super::decide::{
     LISTEN_EVERY, LOOK_EVERY, again_after_silence, ca_config_map, create_transfer, delete_job, is_of_the_past,
-    is_stuck_in_the_past, spread,
+    is_stuck_in_the_past, wait_after,
 };
 use super::observed::{Attempt, Observed};
 use super::room::arrived;
@@ -31,6 +31,8 @@ use std::time::Duration;
 const MOUNT_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 const EVERY: Duration = Duration::from_hours(1);
 const KEEP: u32 = 1;
+/// What becomes of work whose end nobody heard of.
+const LOST: &str = "it runs again and finds its work done";
 
 /// What happens when the revision moves.
 struct Policy {
@@ -119,20 +121,23 @@ pub(super) fn decide(observed: &Observed, wanted: &Wanted, actions: Vec<Action>)
         let mut draft = Draft::of(observed);
         draft.whole();
         update(&mut draft).updating_to = None;
-        return finish(observed, draft, with(actions, delete_job(attempt.job)), Some(LISTEN_EVERY));
+        return finish(observed, draft, record::with(actions, delete_job(attempt.job)), Some(LISTEN_EVERY));
     }
     if is_stuck_in_the_past(observed, attempt.job) {
-        return finish(observed, Draft::of(observed), with(actions, delete_job(attempt.job)), Some(LISTEN_EVERY));
+        return finish(
+            observed,
+            Draft::of(observed),
+            record::with(actions, delete_job(attempt.job)),
+            Some(LISTEN_EVERY),
+        );
     }
     let name = attempt.job.metadata.name.clone().unwrap_or_default();
-    // The last one that failed may go now; the one at work may not.
-    let actions =
-        actions.into_iter().filter(|action| !matches!(action, Action::DeleteJob { name: other, .. } if *other == name));
+    let actions = record::sparing(actions, &name);
     let is_check = attempt.task.as_ref().is_some_and(|task| matches!(task.work, Work::Resolve(_)));
     if is_check {
-        follow_check(observed, attempt.job, &name, actions.collect())
+        follow_check(observed, attempt.job, &name, actions)
     } else {
-        follow_download(observed, wanted, attempt.job, &name, actions.collect())
+        follow_download(observed, wanted, attempt.job, &name, actions)
     }
 }
 
@@ -166,10 +171,8 @@ fn pinned(observed: &Observed, actions: Vec<Action>) -> Plan {
     if had_another_policy {
         draft.whole().start_anew(None);
     }
-    if let Some(retry) = observed.asked_to_retry() {
-        draft.attempts().last_retry = Some(retry.to_owned());
-    }
-    finish(observed, draft, with(actions, stopped), again)
+    draft.heeds_retry(observed);
+    finish(observed, draft, record::with(actions, stopped), again)
 }
 
 /// Nothing is under way.
@@ -272,12 +275,10 @@ fn follow_check(observed: &Observed, job: &Job, name: &str, actions: Vec<Action>
             tell(observed, &mut draft);
             None
         }
-        Standing::Unheard => Some(failed(observed, &mut draft, job, &unheard(name))),
+        Standing::Unheard => Some(failed(observed, &mut draft, job, &record::unheard(name, LOST))),
         Standing::Failed(failure) => Some(failed(observed, &mut draft, job, &failure)),
     };
-    if let Some(retry) = observed.asked_to_retry() {
-        draft.attempts().last_retry = Some(retry.to_owned());
-    }
+    draft.heeds_retry(observed);
     finish(observed, draft, actions, again)
 }
 
@@ -301,18 +302,15 @@ fn follow_download(observed: &Observed, wanted: &Wanted, job: &Job, name: &str, 
             published(observed, &mut draft, name, &done, metadata.as_deref());
             None
         }
-        Standing::Unheard => Some(failed(observed, &mut draft, job, &unheard(name))),
+        Standing::Unheard => Some(failed(observed, &mut draft, job, &record::unheard(name, LOST))),
         Standing::Failed(failure) => {
-            let count = observed.attempts_count() + 1;
-            let wait = backoff::delay(failure.reason, count, failure.retry_after_seconds, spread(observed.uid()));
+            let wait = wait_after(observed, &failure);
             draft.whole().count_failure(job, &failure, wait);
             in_trouble(&mut draft, &Why::new(failure.reason, failure.message));
             wait
         }
     };
-    if let Some(retry) = observed.asked_to_retry() {
-        draft.attempts().last_retry = Some(retry.to_owned());
-    }
+    draft.heeds_retry(observed);
     finish(observed, draft, actions, again)
 }
 
@@ -337,19 +335,12 @@ fn published(observed: &Observed, draft: &mut Draft, job: &str, done: &Done, met
     tell(observed, draft);
 }
 
-fn unheard(job: &str) -> Failed {
-    let message = format!("Job {job} succeeded but its log is lost; it runs again and finds its work done");
-    Failed { reason: Reason::Interrupted, message, retry_after_seconds: None }
-}
-
 /// Something failed that is tried again in any case.
 fn failed(observed: &Observed, draft: &mut Draft, job: &Job, failure: &Failed) -> Duration {
-    let count = observed.attempts_count();
     let wait = if failure.reason == Reason::Interrupted && failure.retry_after_seconds.is_none() {
-        again_after_silence(count)
+        again_after_silence(observed.attempts_count())
     } else {
-        let wait = backoff::delay(failure.reason, count + 1, failure.retry_after_seconds, spread(observed.uid()));
-        wait.unwrap_or(backoff::RECHECK)
+        wait_after(observed, failure).unwrap_or(backoff::RECHECK)
     };
     draft.whole().count_failure(job, failure, Some(wait));
     in_trouble(draft, &Why::new(failure.reason, failure.message.clone()));
@@ -400,9 +391,4 @@ fn in_trouble(draft: &mut Draft, why: &Why) {
 
 fn revision(observed: &Observed) -> String {
     known_model(&observed.entry).map(|model| model.revision_or_main().to_string()).unwrap_or_default()
-}
-
-fn with(mut actions: Vec<Action>, action: Option<Action>) -> Vec<Action> {
-    actions.extend(action);
-    actions
 }

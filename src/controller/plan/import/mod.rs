@@ -8,6 +8,7 @@ mod tally;
 
 use super::attempt::{Standing, standing};
 use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job};
+use super::draft::Draft;
 use super::observed::Scene;
 use super::record;
 use super::status::{Obstacle, claim_trouble};
@@ -16,7 +17,7 @@ use super::{Action, Met, Notice, Plan, Why, backoff};
 use crate::api::import::{ImportPhase, ImportedArchive};
 use crate::api::job::JobSettings;
 use crate::api::status::AttemptsStatus;
-use crate::api::{ModelCacheEntry, ModelCacheImport, ModelCacheImportStatus, Phase, annotation};
+use crate::api::{ModelCacheEntry, ModelCacheImport, ModelCacheImportStatus, Phase};
 use crate::controller::build;
 use crate::controller::config::Config;
 use crate::format::outcome::{Failed, Listing};
@@ -25,7 +26,6 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::time::Duration;
-use tally::Draft;
 
 /// The most archives of one import: their entries are made in one round, which an operator that stops must not wait for long.
 const ARCHIVES_MAX: usize = 1000;
@@ -128,15 +128,15 @@ impl Folder {
 
 /// Decides what should be done for one import.
 pub fn decide(observed: &ObservedImport) -> Plan<ModelCacheImportStatus> {
-    let mut draft = Draft::of(observed);
+    let mut draft = tally::draft(observed);
     if observed.import.metadata.deletion_timestamp.is_some() {
         // Owner references take its Jobs; the entries stay.
-        return draft.finish(observed, Vec::new(), None);
+        return draft.finish(Vec::new(), None);
     }
     let mut actions = record::recorded_jobs(&observed.scene, observed.recorded_job(), observed.has_failed());
     if let Some(attempt) = observed.scene.current(observed.recorded_job()) {
         if attempt.job.metadata.deletion_timestamp.is_some() {
-            return draft.finish(observed, actions, Some(LISTEN_EVERY));
+            return draft.finish(actions, Some(LISTEN_EVERY));
         }
         if is_stuck_in_the_past(observed, attempt.job) {
             actions.extend(delete_job(attempt.job));
@@ -145,7 +145,7 @@ pub fn decide(observed: &ObservedImport) -> Plan<ModelCacheImportStatus> {
                 "Starting",
                 "the Job did not start and spec.job changed: it is made anew",
             );
-            return draft.finish(observed, actions, Some(LISTEN_EVERY));
+            return draft.finish(actions, Some(LISTEN_EVERY));
         }
         return follow(observed, attempt.job, draft, actions);
     }
@@ -167,20 +167,18 @@ pub fn obstructed(observed: &ObservedImport, met: &[Met<'_>]) -> Plan<ModelCache
             again.refused.push((entry.metadata.name.clone().unwrap_or_default(), why));
             continue;
         }
-        let mut draft = Draft::of(observed);
+        let mut draft = tally::draft(observed);
         let lasts = why.reason.recovery() == Recovery::Change;
         let phase = if lasts { ImportPhase::Failed } else { ImportPhase::Pending };
         draft.phase(phase, why.reason.as_str(), &why.message);
-        return draft.finish(observed, Vec::new(), Some(Duration::from_secs(30)));
+        return draft.finish(Vec::new(), Some(Duration::from_secs(30)));
     }
     decide(&again)
 }
 
 /// Whether a Job cannot start and was made for earlier settings; the new ones may be the remedy.
 fn is_stuck_in_the_past(observed: &ObservedImport, job: &Job) -> bool {
-    let made_for = job.metadata.annotations.as_ref().and_then(|all| all.get(annotation::GENERATION));
-    let generation = observed.import.metadata.generation.unwrap_or_default().to_string();
-    made_for.is_some_and(|made_for| *made_for != generation)
+    record::is_of_another_spec(job, &observed.import.metadata)
         && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
 }
 
@@ -196,7 +194,7 @@ fn due(observed: &ObservedImport) -> Option<Duration> {
 /// Nothing is to be listed: the entries are followed, unless the newest listing failed.
 fn rest(
     observed: &ObservedImport,
-    mut draft: Draft,
+    mut draft: Draft<ModelCacheImportStatus>,
     actions: Vec<Action>,
     again: Option<Duration>,
 ) -> Plan<ModelCacheImportStatus> {
@@ -204,42 +202,46 @@ fn rest(
         draft.settle();
     }
     let again = again.or(draft.look_again());
-    draft.finish(observed, actions, again)
+    draft.finish(actions, again)
 }
 
 /// Begins a listing. Addresses need none.
-fn begin(observed: &ObservedImport, mut draft: Draft, mut actions: Vec<Action>) -> Plan<ModelCacheImportStatus> {
+fn begin(
+    observed: &ObservedImport,
+    mut draft: Draft<ModelCacheImportStatus>,
+    mut actions: Vec<Action>,
+) -> Plan<ModelCacheImportStatus> {
     let folder = match observed.place() {
         Ok(Place::Folder(folder)) => folder,
         Ok(Place::Urls(urls)) => {
-            draft.begins(observed);
+            draft.begins(observed.asked_to_retry());
             let auth = observed.import.spec.source.auth_secret_ref.as_ref().map(|secret| secret.name.clone());
             let spots = urls.iter().map(|url| Ok(ArchiveSpot::Url { url: url.clone(), auth: auth.clone() })).collect();
             return listed(observed, draft, actions, spots);
         }
         Err(why) => {
             draft.phase(ImportPhase::Failed, why.reason.as_str(), &why.message);
-            return draft.finish(observed, actions, None);
+            return draft.finish(actions, None);
         }
     };
     if observed.scene.claim.is_none() {
         let message = format!("claim {:?} of spec.source does not exist in this namespace: create it", folder.claim);
         draft.phase(ImportPhase::Pending, Reason::PVCPending.as_str(), &message);
-        return draft.finish(observed, actions, Some(LOOK_EVERY));
+        return draft.finish(actions, Some(LOOK_EVERY));
     }
-    draft.begins(observed);
+    draft.begins(observed.asked_to_retry());
     let job = build::list_job(observed, &folder);
     let message = format!("Job {} is created", job.metadata.name.as_deref().unwrap_or_default());
     actions.push(Action::CreateJob(Box::new(job)));
     draft.phase(ImportPhase::Listing, "Starting", &message);
-    draft.finish(observed, actions, Some(LOOK_EVERY))
+    draft.finish(actions, Some(LOOK_EVERY))
 }
 
 /// A listing is under way, or its end is not recorded yet.
 fn follow(
     observed: &ObservedImport,
     job: &Job,
-    mut draft: Draft,
+    mut draft: Draft<ModelCacheImportStatus>,
     actions: Vec<Action>,
 ) -> Plan<ModelCacheImportStatus> {
     let name = job.metadata.name.as_deref().unwrap_or_default();
@@ -249,40 +251,37 @@ fn follow(
                 Some(why) => draft.phase(ImportPhase::Pending, why.reason.as_str(), &why.message),
                 None => draft.phase(ImportPhase::Listing, "Starting", &format!("Job {name} starts")),
             }
-            return draft.finish(observed, actions, Some(LOOK_EVERY));
+            return draft.finish(actions, Some(LOOK_EVERY));
         }
         Standing::Running(_) => {
             draft.phase(ImportPhase::Listing, "Listing", &format!("Job {name} looks for archives"));
-            return draft.finish(observed, actions, Some(LISTEN_EVERY));
+            return draft.finish(actions, Some(LISTEN_EVERY));
         }
         Standing::Done(_, text) => match (text.and_then(|text| serde_json::from_str(&text).ok()), observed.place()) {
             (Some(listing), Ok(Place::Folder(folder))) => {
                 return heard(observed, draft, actions, job, &folder, &listing);
             }
-            _ => unheard(name),
+            _ => None,
         },
-        Standing::Unheard => unheard(name),
-        Standing::Failed(failed) => failed,
+        Standing::Unheard => None,
+        Standing::Failed(failed) => Some(failed),
     };
     let count = observed.attempts().map_or(0, |attempts| attempts.count);
-    let wait = match failed.reason {
-        Reason::Interrupted if failed.retry_after_seconds == Some(0) => Some(Duration::ZERO),
-        reason => backoff::delay(reason, count + 1, failed.retry_after_seconds, 0),
+    let (failed, wait) = match failed {
+        None => (record::unheard(name, "it runs again"), Some(Duration::ZERO)),
+        Some(failed) => {
+            let wait = backoff::delay(failed.reason, count + 1, failed.retry_after_seconds, 0);
+            (failed, wait)
+        }
     };
     draft.failed(job, &failed, wait);
-    draft.finish(observed, actions, wait)
-}
-
-/// The worker succeeded, but its list is lost: it is made again at once.
-fn unheard(job: &str) -> Failed {
-    let message = format!("Job {job} succeeded but its log is lost; it runs again");
-    Failed { reason: Reason::Interrupted, message, retry_after_seconds: Some(0) }
+    draft.finish(actions, wait)
 }
 
 /// A folder's list has arrived.
 fn heard(
     observed: &ObservedImport,
-    mut draft: Draft,
+    mut draft: Draft<ModelCacheImportStatus>,
     actions: Vec<Action>,
     job: &Job,
     folder: &Folder,
@@ -292,7 +291,7 @@ fn heard(
         let failed = Failed { reason: why.reason, message: why.message, retry_after_seconds: None };
         let wait = backoff::delay(failed.reason, 1, None, 0);
         draft.failed(job, &failed, wait);
-        return draft.finish(observed, actions, wait);
+        return draft.finish(actions, wait);
     }
     record::success(draft.attempts(), job.metadata.name.as_deref().unwrap_or_default());
     draft.ignored(listing, folder);
@@ -321,7 +320,7 @@ fn useless(observed: &ObservedImport, folder: &Folder, listing: &Listing) -> Opt
 /// Every archive gets an entry, where it has none.
 fn listed(
     observed: &ObservedImport,
-    mut draft: Draft,
+    mut draft: Draft<ModelCacheImportStatus>,
     mut actions: Vec<Action>,
     spots: Vec<Result<ArchiveSpot, (String, Why)>>,
 ) -> Plan<ModelCacheImportStatus> {
@@ -355,7 +354,7 @@ fn listed(
     draft.count(&entries, &refused, refused.len());
     draft.settle();
     let again = again.or(draft.look_again());
-    draft.finish(observed, actions, again)
+    draft.finish(actions, again)
 }
 
 fn refusal(name: String, entry: String, why: &Why) -> ImportedArchive {

@@ -3,14 +3,11 @@
 use super::super::decide::LOOK_EVERY;
 use super::{Folder, ObservedImport, Place, left_alone};
 use crate::api::import::{ImportPhase, ImportedArchive, LISTED_MAX};
-use crate::api::status::AttemptsStatus;
 use crate::api::{ModelCacheEntry, ModelCacheImportStatus, Phase, condition};
-use crate::controller::plan::record::{self, Says};
+use crate::controller::plan::draft::Draft;
+use crate::controller::plan::record::{self};
 use crate::controller::plan::wanted::without_query;
-use crate::controller::plan::{Action, Notice, Plan};
-use crate::format::outcome::{Failed, Listing, shorten};
-use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
+use crate::format::outcome::{Listing, shorten};
 use std::time::Duration;
 
 /// The longest text of an archive in the status, in bytes: 200 of them must fit an object.
@@ -53,39 +50,25 @@ fn rank(archive: &ImportedArchive) -> u8 {
     }
 }
 
-/// A status on its way from what it was to what it will be.
-pub(super) struct Draft {
-    status: ModelCacheImportStatus,
-    generation: Option<i64>,
-    now: Timestamp,
-    notices: Vec<Notice>,
+/// The status as it is, with the entries counted anew.
+pub(super) fn draft(observed: &ObservedImport) -> Draft<ModelCacheImportStatus> {
+    let mut draft = Draft::of(&observed.import.metadata, observed.import.status.as_ref(), observed.now);
+    draft.status.source = observed.place().ok().map(|place| match place {
+        Place::Folder(Folder { claim, path: None }) => claim,
+        Place::Folder(Folder { claim, path: Some(path) }) => format!("{claim}/{path}"),
+        Place::Urls([url]) => shortened(without_query(url)),
+        Place::Urls(urls) => format!("{} addresses", urls.len()),
+    });
+    if observed.was_listed() {
+        let all = std::mem::take(&mut draft.status.archives);
+        let refused: Vec<_> = all.into_iter().filter(|archive| archive.refusal.is_some()).collect();
+        let count = usize::try_from(draft.status.refused.unwrap_or_default()).unwrap_or_default();
+        draft.count(&observed.entries, &refused, count);
+    }
+    draft
 }
 
-impl Draft {
-    pub(super) fn of(observed: &ObservedImport) -> Self {
-        let generation = observed.import.metadata.generation;
-        let mut status = observed.import.status.clone().unwrap_or_default();
-        status.observed_generation = generation;
-        status.source = observed.place().ok().map(|place| match place {
-            Place::Folder(Folder { claim, path: None }) => claim,
-            Place::Folder(Folder { claim, path: Some(path) }) => format!("{claim}/{path}"),
-            Place::Urls([url]) => shortened(without_query(url)),
-            Place::Urls(urls) => format!("{} addresses", urls.len()),
-        });
-        let mut draft = Self { status, generation, now: observed.now, notices: Vec::new() };
-        if observed.was_listed() {
-            let all = std::mem::take(&mut draft.status.archives);
-            let refused: Vec<_> = all.into_iter().filter(|archive| archive.refusal.is_some()).collect();
-            let count = usize::try_from(draft.status.refused.unwrap_or_default()).unwrap_or_default();
-            draft.count(&observed.entries, &refused, count);
-        }
-        draft
-    }
-
-    pub(super) fn attempts(&mut self) -> &mut AttemptsStatus {
-        self.status.attempts.get_or_insert_default()
-    }
-
+impl Draft<ModelCacheImportStatus> {
     /// Counts entries and refusals. Of the refusals of an earlier listing only those that the status had room for are known.
     pub(super) fn count(&mut self, entries: &[ModelCacheEntry], refused: &[ImportedArchive], refused_count: usize) {
         let number = |count: usize| Some(i64::try_from(count).unwrap_or(i64::MAX));
@@ -128,46 +111,9 @@ impl Draft {
         self.phase(ImportPhase::Failed, &reason, &message);
     }
 
-    /// Sets the phase, and `Complete` to what it implies.
-    pub(super) fn phase(&mut self, phase: ImportPhase, reason: &str, message: &str) {
-        self.status.phase = Some(phase);
-        let status = if phase == ImportPhase::Complete { "True" } else { "False" };
-        let says = Says { type_: condition::COMPLETE, status, reason, message };
-        record::set_condition(&mut self.status.conditions, &says, self.now, self.generation);
-    }
-
-    /// A listing begins; a retry forgets what was tried.
-    pub(super) fn begins(&mut self, observed: &ObservedImport) {
-        record::begin(self.attempts(), observed.asked_to_retry());
-    }
-
-    /// A listing failed; `wait` is how long until the next one, if there is one by itself.
-    pub(super) fn failed(&mut self, job: &Job, failed: &Failed, wait: Option<Duration>) {
-        let now = self.now;
-        record::count_failure(self.attempts(), job, failed, wait, now);
-        let phase = if failed.reason.exit_code() == 1 { ImportPhase::Retrying } else { ImportPhase::Failed };
-        self.phase(phase, failed.reason.as_str(), &failed.message);
-    }
-
     /// What a listing says of files that are no archives.
     pub(super) fn ignored(&mut self, listing: &Listing, folder: &Folder) {
         self.status.ignored = Some(record::signed(listing.others));
         self.notices.extend(left_alone(listing, folder));
-    }
-
-    /// A plan of the drafted status: what changed for people becomes a notice.
-    pub(super) fn finish(
-        self,
-        observed: &ObservedImport,
-        actions: Vec<Action>,
-        again: Option<Duration>,
-    ) -> Plan<ModelCacheImportStatus> {
-        let told = |status: &ModelCacheImportStatus| {
-            (status.phase, record::reason_of(&status.conditions, condition::COMPLETE).map(str::to_owned))
-        };
-        let Self { status, mut notices, .. } = self;
-        let changed = observed.import.status.as_ref().map(told) != Some(told(&status));
-        notices.extend(record::notice(&status.conditions, condition::COMPLETE).filter(|_| changed));
-        Plan { actions, status, notices, again }
     }
 }
