@@ -5,7 +5,7 @@ use super::progress::Progress;
 use super::rehash;
 use super::volume::{Dir, Volume, VolumeError};
 use super::{EngineError, Finished, before, blocking};
-use crate::format::layout::{self, SourceRecord};
+use crate::format::layout;
 use crate::format::task::{Adopt, Task};
 use crate::ident::{EntryName, Sha256};
 use std::path::Path;
@@ -15,11 +15,7 @@ use std::sync::Arc;
 pub(super) async fn run(task: &Task, adopt: &Adopt, progress: &Arc<Progress>) -> Result<Finished, EngineError> {
     let (task, adopt, progress) = (task.clone(), adopt.clone(), Arc::clone(progress));
     blocking(move || {
-        let sub_path = task.sub_path.as_ref();
-        let missing = || EngineError::NoCache {
-            path: sub_path.map_or_else(|| task.volume.clone(), |below| task.volume.join(below.as_path())),
-        };
-        let volume = Volume::look(&task.volume, sub_path).map_err(EngineError::Volume)?.ok_or_else(missing)?;
+        let volume = rehash::look(&task.volume, task.sub_path.as_ref())?;
         here(&volume, &task, &adopt, &progress)
     })
     .await
@@ -61,10 +57,8 @@ fn unverified(root: &Dir, name: &EntryName, manifest: &Sha256) -> Result<Option<
     let Some(records) = root.open_dir(&layout::sources())? else { return Ok(None) };
     let mut why = None;
     for file in records.list()? {
-        let bytes = records.read(file.as_ref(), before::RECORD_MAX_BYTES).unwrap_or_default();
-        let Some(record) = bytes.and_then(|bytes| serde_json::from_slice::<SourceRecord>(&bytes).ok()) else {
-            continue;
-        };
+        // One that cannot be read says nothing.
+        let Some(record) = before::record(&records, file.as_ref()).unwrap_or_default() else { continue };
         if record.entry != *name || record.manifest != *manifest {
             continue;
         }

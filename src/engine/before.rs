@@ -3,16 +3,23 @@
 use super::entry;
 use super::owners::{self, Keep};
 use super::progress::Progress;
-use super::volume::{Volume, remove_stagings};
+use super::volume::{Dir, Volume, VolumeError, remove_stagings};
 use super::{EngineError, Finished, blocking};
 use crate::format::layout::{self, FileStamp, SourceRecord};
 use crate::format::outcome::Done;
 use crate::format::task::{Download, Task};
 use crate::ident::{ModelRef, Sha256};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The longest record of a source that is read, in bytes.
-pub(super) const RECORD_MAX_BYTES: u64 = 16 * 1024;
+const RECORD_MAX_BYTES: u64 = 16 * 1024;
+
+/// What a record says; none where there is none, or one that nobody can read.
+pub(super) fn record(folder: &Dir, place: &Path) -> Result<Option<SourceRecord>, VolumeError> {
+    let bytes = folder.read(place, RECORD_MAX_BYTES)?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
 
 /// The end of a download that was done before. One that is known to be out of date was not.
 pub(super) async fn find(
@@ -63,10 +70,8 @@ async fn look(
 ) -> Result<Option<Finished>, EngineError> {
     let (volume, task) = (Arc::clone(volume), task.clone());
     blocking(move || {
-        let bytes = volume.root().read(&layout::source(&source), RECORD_MAX_BYTES).map_err(EngineError::Volume)?;
-        let record = bytes.and_then(|bytes| serde_json::from_slice::<SourceRecord>(&bytes).ok());
-        let Some(record) = record.filter(|record| record.file.is_none() || file.is_none() || record.file == file)
-        else {
+        let found = record(volume.root(), &layout::source(&source)).map_err(EngineError::Volume)?;
+        let Some(record) = found.filter(|record| record.file.is_none() || file.is_none() || record.file == file) else {
             return Ok(None);
         };
         let Some(model) = record.entry.model().ok().filter(fits) else { return Ok(None) };

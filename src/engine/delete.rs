@@ -5,15 +5,12 @@
 
 use super::entry;
 use super::volume::{Dir, Kind, Volume, VolumeError, remove_stagings};
-use super::{EngineError, Finished, Told, blocking, owners};
+use super::{EngineError, Finished, Told, before, blocking, owners};
 use crate::format::layout::{self, SourceRecord};
 use crate::format::outcome::Done;
 use crate::format::task::{Delete, Task};
 use crate::ident::{ModelRef, Sha256};
 use std::path::{Path, PathBuf};
-
-/// The longest record of a source that is read, in bytes.
-const RECORD_MAX_BYTES: u64 = 16 * 1024;
 
 /// Removes an entry. One that is not there is removed already.
 pub async fn run(task: &Task, delete: &Delete) -> Result<Finished, EngineError> {
@@ -82,13 +79,12 @@ fn model_of(volume: &Volume, source: &Sha256) -> Result<Option<ModelRef>, Engine
 }
 
 fn record_of(volume: &Volume, source: &Sha256) -> Result<Option<SourceRecord>, EngineError> {
-    let bytes = volume.root().read(&layout::source(source), RECORD_MAX_BYTES).map_err(EngineError::Volume)?;
-    Ok(bytes.and_then(|bytes| serde_json::from_slice::<SourceRecord>(&bytes).ok()))
+    before::record(volume.root(), &layout::source(source)).map_err(EngineError::Volume)
 }
 
 /// Where a deleted entry's folder lies until all it lists is gone.
 fn trash(model: &ModelRef) -> PathBuf {
-    layout::staging(&format!("deleted-{}", layout::staging_prefix(model).trim_end_matches('-')))
+    layout::staging(&layout::deleted_staging(model))
 }
 
 /// Finishes the deletion of an entry whose folder is gone already; does nothing if there is none.
@@ -126,8 +122,7 @@ fn forget_sources(volume: &Volume, model: &ModelRef) -> Result<(), VolumeError> 
         if sources.kind(name)? != Some(Kind::File) {
             continue;
         }
-        let bytes = sources.read(name, RECORD_MAX_BYTES)?.unwrap_or_default();
-        if serde_json::from_slice::<SourceRecord>(&bytes).is_ok_and(|record| record.entry == model.entry_name()) {
+        if before::record(&sources, name)?.is_some_and(|record| record.entry == model.entry_name()) {
             sources.remove_file(name)?;
         }
     }

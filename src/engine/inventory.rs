@@ -71,10 +71,7 @@ pub async fn run(task: &Task) -> Result<Finished, EngineError> {
 }
 
 fn open(path: &Path, sub_path: Option<&RelPath>) -> Result<(Volume, Vec<Known>), EngineError> {
-    let volume = Volume::look(path, sub_path).map_err(EngineError::Volume)?;
-    let missing =
-        || EngineError::NoCache { path: sub_path.map_or(path.to_owned(), |below| path.join(below.as_path())) };
-    let volume = volume.ok_or_else(missing)?;
+    let volume = rehash::look(path, sub_path)?;
     let known = rehash::entries(&volume, None)?;
     if known.is_empty() {
         rehash::check_cache(&volume)?;

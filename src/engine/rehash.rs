@@ -247,6 +247,13 @@ fn nothing_to_verify(volume: &Volume, wanted: Option<&ModelRef>, known: &[Known]
     check_cache(volume)
 }
 
+/// Opens a cache to read it. Nothing is made: where its root is not there, that is an error.
+pub(super) fn look(path: &Path, sub_path: Option<&RelPath>) -> Result<Volume, EngineError> {
+    let missing =
+        || EngineError::NoCache { path: sub_path.map_or(path.to_owned(), |below| path.join(below.as_path())) };
+    Volume::look(path, sub_path).map_err(EngineError::Volume)?.ok_or_else(missing)
+}
+
 /// An error where there is neither a layout file nor an entry: a wrong path must not pass for an empty cache.
 pub(super) fn check_cache(volume: &Volume) -> Result<(), EngineError> {
     match volume.root().kind(&layout::version_file()).map_err(EngineError::Volume)? {

@@ -29,6 +29,11 @@ pub const SNAPSHOTS: &str = "snapshots";
 /// The folder of references in a hub cache's repo and in a view.
 pub const REFS: &str = "refs";
 
+/// File systems hand out space in blocks: the size every file is rounded up to, in bytes.
+const BLOCK_BYTES: u64 = 4096;
+/// What metadata, lists and folders take besides the files, in bytes.
+pub const LISTS_BYTES: u64 = 4 * 1024 * 1024;
+
 /// The file that holds [`VERSION`].
 pub fn version_file() -> PathBuf {
     PathBuf::from(STATE).join("layout")
@@ -49,6 +54,11 @@ pub fn staging_prefix(model: &ModelRef) -> String {
     format!("{}-", hex(&sha2::Sha256::digest(model.to_string())[..8]))
 }
 
+/// The staging in which a deleted entry's folder lies until all it lists is gone.
+pub fn deleted_staging(model: &ModelRef) -> String {
+    format!("deleted-{}", staging_prefix(model).trim_end_matches('-'))
+}
+
 /// How the names of all stagings of an archive begin, as its model is known too late; without a source, of what comes
 /// through standard input.
 pub fn import_staging_prefix(source: Option<Sha256>) -> String {
@@ -64,6 +74,11 @@ pub fn sources() -> PathBuf {
 /// The record of one source.
 pub fn source(digest: &Sha256) -> PathBuf {
     sources().join(digest.to_string())
+}
+
+/// What so many files with so many bytes take, besides [`LISTS_BYTES`].
+pub fn content_bytes(bytes: u64, files: u64) -> u64 {
+    bytes.saturating_add(files.saturating_mul(BLOCK_BYTES))
 }
 
 /// The folder of a repo in the hub cache.

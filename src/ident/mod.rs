@@ -10,6 +10,7 @@ mod path;
 mod period;
 mod rate;
 mod reason;
+mod slug;
 
 pub use digest::{Commit, FileDigest, GitBlobSha1, Sha256, hex};
 pub use endpoint::Endpoint;
@@ -18,6 +19,7 @@ pub use path::{COMPONENT_MAX_BYTES, PATH_MAX_BYTES, RelPath};
 pub use period::Period;
 pub use rate::{ByteCount, ByteRate};
 pub use reason::{Reason, Recovery};
+pub use slug::slug;
 
 /// Why a string is not the identifier it was meant to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

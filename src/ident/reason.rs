@@ -176,6 +176,11 @@ impl Reason {
         if self.recovery() == Recovery::Backoff { 1 } else { 3 }
     }
 
+    /// The reason of this name; none where it is another word, such as a phase.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// The reason's name, as everybody sees it.
     pub fn as_str(self) -> &'static str {
         macro_rules! names { ($($name:ident),* $(,)?) => { match self { $(Self::$name => stringify!($name)),* } } }

@@ -6,7 +6,7 @@ use crate::api::inventory::InventoryEntry;
 use crate::api::storage::StorageSpec;
 use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, ModelCacheInventoryStatus};
 use crate::format::outcome::Failed;
-use crate::ident::{ModelRef, hex};
+use crate::ident::{ModelRef, hex, slug};
 use sha2::{Digest, Sha256};
 
 /// The longest part of an entry's name that tells the model, in bytes. With the digest the name fits a label.
@@ -103,13 +103,7 @@ fn model_of(entry: &InventoryEntry) -> Option<ModelRef> {
 /// The same name for the same model, whoever adopts it and when: a slug, and eight digits of a digest of its key.
 fn entry_name(model: &ModelRef) -> String {
     let digest = hex(&Sha256::digest(model.key().to_string())[..4]);
-    let mut slug = String::new();
-    for c in model.repo.as_str().to_ascii_lowercase().chars() {
-        let c = if c.is_ascii_alphanumeric() { c } else { '-' };
-        if c != '-' || !slug.ends_with('-') {
-            slug.push(c);
-        }
-    }
+    let mut slug = slug(model.repo.as_str());
     slug.truncate(SLUG_MAX_BYTES);
     let slug = slug.trim_matches('-');
     format!("{}-{}", if slug.is_empty() { "model" } else { slug }, digest)

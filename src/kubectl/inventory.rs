@@ -84,8 +84,7 @@ fn end(status: &ModelCacheInventoryStatus, asked: Option<&str>) -> End {
     match status.phase {
         Some(InventoryPhase::Complete) => End::Listed,
         Some(InventoryPhase::Failed) => {
-            let known = Reason::ALL.iter().copied().find(|known| known.as_str() == reason);
-            End::Failed(known.unwrap_or(Reason::Conflict), message.clone())
+            End::Failed(Reason::of_name(reason).unwrap_or(Reason::Conflict), message.clone())
         }
         _ => End::Awaited(format!("{reason}: {message}")),
     }

@@ -5,6 +5,7 @@ use crate::api::entry::{ArchiveSource, NameRef, Source};
 use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, ModelCacheImport, ModelCacheImportSpec, annotation, label};
 use crate::controller::config::Seed;
 use crate::controller::plan::{ArchiveSpot, without_query};
+use crate::ident::slug;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 
@@ -64,24 +65,16 @@ fn entry_name(import: &str, place: &ArchiveSpot) -> String {
         }
     };
     let cut = |text: &str| -> String { text.chars().take(PART_MAX_BYTES).collect() };
-    let slug = slug(file);
+    let slug = slug_of(file);
     let parts_of_name = [cut(import), cut(&slug), short_digest(&parts)];
     let kept = parts_of_name.iter().map(|part| part.trim_matches(['-', '.'])).filter(|part| !part.is_empty());
     kept.collect::<Vec<_>>().join("-")
 }
 
 /// A file's name without its ending, as it may be in an object's name.
-fn slug(file: &str) -> String {
+fn slug_of(file: &str) -> String {
     let file = file.to_ascii_lowercase();
-    let stem = ENDINGS.iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(&file);
-    let mut slug = String::new();
-    for c in stem.chars() {
-        let c = if c.is_ascii_alphanumeric() { c } else { '-' };
-        if c != '-' || !slug.ends_with('-') {
-            slug.push(c);
-        }
-    }
-    slug
+    slug(ENDINGS.iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(&file))
 }
 
 /// An entry that the chart's values ask for.

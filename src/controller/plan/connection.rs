@@ -2,7 +2,7 @@
 
 use super::Plan;
 use super::consumer::Consumer;
-use super::record::{Says, notice, reason_of, set_condition, signed};
+use super::record::{Says, counted, notice, reason_of, set_condition, signed};
 use super::room::{self, ClaimRoom, rooms, uses_connection};
 use crate::api::connection::{ClaimUseStatus, NextToGo};
 use crate::api::{HubConnection, HubConnectionStatus, ModelCacheEntry, condition};
@@ -38,7 +38,7 @@ pub fn decide(observed: &ObservedConnection) -> Plan<HubConnectionStatus> {
     let mut status = connection.status.clone().unwrap_or_default();
     let before = reason_of(&status.conditions, condition::WITHIN_LIMITS).map(str::to_owned);
     status.observed_generation = connection.metadata.generation;
-    status.entries = i64::try_from(ours.len()).unwrap_or(i64::MAX);
+    status.entries = counted(ours.len());
     status.bytes = manifests.map(|manifest| manifest.bytes).fold(0, i64::saturating_add);
     status.claims = rooms.iter().map(claim_use).collect();
     if room::has_limits(connection) {
@@ -97,7 +97,7 @@ fn claim_use(room: &ClaimRoom) -> ClaimUseStatus {
     });
     ClaimUseStatus {
         claim_name: room.claim.clone(),
-        models: i64::try_from(room.models).unwrap_or(i64::MAX),
+        models: counted(room.models),
         used_bytes: signed(room.used_bytes),
         free_bytes: room.free.map(|(bytes, _)| signed(bytes)),
         measured_at: room.free.map(|(_, at)| Time(at)),

@@ -162,7 +162,7 @@ fn still_ends(observed: &Observed, pod: &Pod) -> Option<Blocked> {
 /// Whether something is known to be in the way of removing the files, other than that somebody needs them.
 fn is_obstructed(observed: &Observed) -> bool {
     let conditions = observed.entry.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let blocked = conditions.iter().find(|condition| condition.type_ == condition::DELETION_BLOCKED);
+    let blocked = record::condition_of(conditions, condition::DELETION_BLOCKED);
     let is_needed = |reason: &str| [IN_USE, EXPORTING, HANDED_OVER].contains(&reason);
     blocked.is_some_and(|blocked| blocked.status == "True" && !is_needed(&blocked.reason))
 }

@@ -1,5 +1,6 @@
 //! The cluster's models in numbers, counted from what is watched.
 
+use super::record::counted;
 use super::{Consumer, Usage};
 use crate::api::{ModelCacheEntry, ModelCacheInventory, Phase};
 use kube::Resource;
@@ -49,9 +50,9 @@ impl Figures {
         let kept = entries.iter().filter(|entry| phase(entry) != Phase::Evicted);
         let sizes = kept.filter_map(|entry| Some(entry.status.as_ref()?.manifest.as_ref()?.bytes));
         Self {
-            entries: Phase::ALL.into_iter().map(|phase| (phase, number(in_phase(phase)))).collect(),
+            entries: Phase::ALL.into_iter().map(|phase| (phase, counted(in_phase(phase)))).collect(),
             model_bytes: sizes.sum(),
-            pods: number(users(entries, consumers)),
+            pods: counted(users(entries, consumers)),
             volumes: volumes(inventories),
         }
     }
@@ -98,8 +99,4 @@ fn volumes(inventories: &[Arc<ModelCacheInventory>]) -> Vec<VolumeFigures> {
         }
     }
     newest.into_values().map(|(_, volume)| volume).collect()
-}
-
-fn number(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

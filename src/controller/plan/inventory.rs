@@ -4,7 +4,7 @@ use super::attempt::{Standing, standing};
 use super::decide::{LISTEN_EVERY, LOOK_EVERY, again_after_silence, delete_job, has_another_image};
 use super::draft::Draft;
 use super::observed::Scene;
-use super::record::{self, signed};
+use super::record::{self, counted, signed};
 use super::status::{Obstacle, claim_trouble, human_bytes};
 use super::wanted::{known_model, merge, wanted_claim};
 use super::{Action, Plan, Why, backoff};
@@ -23,6 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that one decision is made from.
@@ -31,7 +32,7 @@ pub struct ObservedInventory {
     /// The inventory.
     pub inventory: ModelCacheInventory,
     /// The entries of its namespace.
-    pub entries: Vec<ModelCacheEntry>,
+    pub entries: Vec<Arc<ModelCacheEntry>>,
     /// The operator's configuration.
     pub config: Config,
     /// What was seen of the claim and the inventory's Jobs.
@@ -90,7 +91,7 @@ impl ObservedInventory {
     }
 
     fn here(&self) -> impl Iterator<Item = &ModelCacheEntry> {
-        self.entries.iter().filter(|entry| self.is_here(entry))
+        self.entries.iter().map(AsRef::as_ref).filter(|entry| self.is_here(entry))
     }
 }
 
@@ -161,7 +162,7 @@ fn due(observed: &ObservedInventory) -> Result<Option<Duration>, Why> {
         // What lasts is looked at again at the interval too.
         (_, Some(interval)) => {
             let failed_at = observed.inventory.status.as_ref().and_then(|status| {
-                let said = status.conditions.iter().find(|said| said.type_ == condition::COMPLETE)?;
+                let said = record::condition_of(&status.conditions, condition::COMPLETE)?;
                 Some(said.last_transition_time.0)
             });
             let last = failed_at.max(observed.observed_at()).unwrap_or(observed.now);
@@ -273,8 +274,7 @@ impl Draft<ModelCacheInventoryStatus> {
         entries.truncate(LISTED_MAX);
         let stagings: Vec<_> = stagings.into_iter().map(|staging| folder(staging, &stagers)).collect();
         let leaked = stagings.iter().filter(|staging| staging.object.is_none()).count();
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let cut = signed(totals.entries) - number(entries.len());
+        let cut = signed(totals.entries) - counted(entries.len());
         let message = told(&totals, adoptable, leaked, cut);
         self.status.observed_at = Some(Time(self.now));
         self.status.display = Some(InventoryDisplay {
@@ -283,14 +283,14 @@ impl Draft<ModelCacheInventoryStatus> {
         });
         self.status.totals = Some(InventoryTotals {
             entries: signed(totals.entries),
-            adoptable: number(adoptable),
+            adoptable: counted(adoptable),
             bytes: signed(totals.bytes),
             shared_bytes: signed(totals.shared_bytes),
             orphans: signed(totals.orphans),
             orphan_bytes: signed(totals.orphan_bytes),
             stagings: signed(totals.stagings),
             staging_bytes: signed(totals.staging_bytes),
-            leaked: number(leaked),
+            leaked: counted(leaked),
             free_bytes: totals.room.map(|room| signed(room.free_bytes)),
             capacity_bytes: totals.room.map(|room| signed(room.capacity_bytes)),
         });
@@ -330,9 +330,8 @@ fn stagers(observed: &ObservedInventory) -> BTreeMap<String, String> {
     for entry in observed.here() {
         let name = entry.metadata.name.clone().unwrap_or_default();
         if let Some(model) = known_model(entry) {
-            let prefix = layout::staging_prefix(&model);
-            found.insert(format!("deleted-{}", prefix.trim_end_matches('-')), name.clone());
-            found.insert(prefix, name.clone());
+            found.insert(layout::deleted_staging(&model), name.clone());
+            found.insert(layout::staging_prefix(&model), name.clone());
         }
         if let Some(source) = build::archive_source(entry) {
             found.insert(layout::import_staging_prefix(Some(source)), name);

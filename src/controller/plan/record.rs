@@ -165,17 +165,26 @@ pub(super) fn with(mut actions: Vec<Action>, action: Option<Action>) -> Vec<Acti
 
 /// What people who watch events are told of a condition.
 pub(super) fn notice(conditions: &[Condition], type_: &str) -> Option<Notice> {
-    let said = conditions.iter().find(|condition| condition.type_ == type_)?;
+    let said = condition_of(conditions, type_)?;
     Some(Notice {
-        warning: Reason::ALL.iter().any(|reason| reason.as_str() == said.reason),
+        warning: Reason::of_name(&said.reason).is_some(),
         reason: said.reason.clone(),
         message: said.message.clone(),
     })
 }
 
+/// The condition of a type.
+pub(super) fn condition_of<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
 /// The reason that a condition gives.
 pub(super) fn reason_of<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a str> {
-    conditions.iter().find(|condition| condition.type_ == type_).map(|condition| condition.reason.as_str())
+    condition_of(conditions, type_).map(|condition| condition.reason.as_str())
+}
+
+pub(super) fn counted(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 pub(super) fn signed(number: u64) -> i64 {

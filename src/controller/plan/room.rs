@@ -4,6 +4,7 @@
 //! itself, which goes when it is the first. Nothing is remembered: the entries' own statuses are all there is.
 
 use super::consumer::Consumer;
+use super::record::condition_of;
 use super::status::human_bytes;
 use super::usage::Usage;
 use super::wanted::wanted_claim;
@@ -187,7 +188,7 @@ pub fn unused_since(status: &ModelCacheEntryStatus) -> Option<Timestamp> {
 
 /// Since when a model is there; absent while it is not.
 pub fn arrived(status: &ModelCacheEntryStatus) -> Option<Timestamp> {
-    let ready = status.conditions.iter().find(|condition| condition.type_ == condition::READY)?;
+    let ready = condition_of(&status.conditions, condition::READY)?;
     (status.phase == Some(Phase::Ready) && ready.status == "True").then_some(ready.last_transition_time.0)
 }
 
@@ -197,7 +198,7 @@ fn is_exported(entry: &ModelCacheEntry, consumers: &[Arc<Consumer>]) -> bool {
 }
 
 fn says_in_use(status: &ModelCacheEntryStatus) -> bool {
-    status.conditions.iter().any(|condition| condition.type_ == condition::IN_USE && condition.status == "True")
+    condition_of(&status.conditions, condition::IN_USE).is_some_and(|said| said.status == "True")
 }
 
 fn shared_claim(entry: &ModelCacheEntry) -> Option<&str> {

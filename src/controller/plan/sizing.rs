@@ -6,15 +6,13 @@ use crate::api::ModelCacheEntry;
 use crate::api::condition;
 use crate::api::entry::UpdatePolicy;
 use crate::controller::config::{Config, Headroom};
+use crate::format::layout;
 use crate::ident::{ByteCount, Reason};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// What providers bill, and the least that they make.
 const UNIT_BYTES: u64 = 1 << 30;
-/// File systems hand out space in blocks, and modelcache keeps lists beside the files: as the worker's own check has it.
-const BLOCK_BYTES: u64 = 4096;
-const LISTS_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What an entry's own claim is to ask for.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,9 +65,9 @@ pub fn size(entry: &ModelCacheEntry, config: &Config) -> Option<Size> {
         UpdatePolicy::Pinned | UpdatePolicy::Notify => 1,
     };
     let [files, bytes] = [files, bytes].map(|number| u64::try_from(number).unwrap_or_default());
-    let content = bytes.saturating_add(files.saturating_mul(BLOCK_BYTES)).saturating_mul(copies);
+    let content = layout::content_bytes(bytes, files).saturating_mul(copies);
     let headroom = config.storage.headroom_of(template.storage_class_name.as_deref());
-    Some(Size::Computed(with_headroom(content.saturating_add(LISTS_BYTES), headroom)))
+    Some(Size::Computed(with_headroom(content.saturating_add(layout::LISTS_BYTES), headroom)))
 }
 
 /// So many bytes with what a file system takes for itself, in whole units.

@@ -78,7 +78,7 @@ impl Draft {
     }
 
     pub(super) fn has_condition(&self, type_: &str) -> bool {
-        self.status.conditions.iter().any(|condition| condition.type_ == type_)
+        record::condition_of(&self.status.conditions, type_).is_some()
     }
 
     pub(super) fn set_condition(&mut self, type_: &str, status: &str, reason: &str, message: &str) -> &mut Self {

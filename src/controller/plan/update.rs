@@ -353,8 +353,7 @@ fn update(draft: &mut Draft) -> &mut UpdateStatus {
 
 /// Says whether the Hub has a newer commit, unless there is a failure to tell of.
 fn tell(observed: &Observed, draft: &mut Draft) {
-    let told = draft.status.conditions.iter().any(|condition| condition.type_ == condition::DRIFTED);
-    if told && draft.attempts_count() > 0 {
+    if draft.has_condition(condition::DRIFTED) && draft.attempts_count() > 0 {
         return;
     }
     let (revision, here) = (revision(observed), draft.status.commit.clone().unwrap_or_default());

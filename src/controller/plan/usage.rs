@@ -6,7 +6,7 @@
 
 use super::consumer::{Consumer, MountedClaim};
 use super::observed::Observed;
-use super::record::{Says, set_condition};
+use super::record::{Says, condition_of, set_condition};
 use super::wanted::{known_model, wanted_claim};
 use crate::api::{ModelCacheEntry, ModelCacheEntryStatus, condition};
 use crate::format::layout;
@@ -184,7 +184,7 @@ fn sentence(users: &[Arc<Consumer>]) -> (bool, &'static str, String) {
 
 fn is_told(status: &ModelCacheEntryStatus, users: &[Arc<Consumer>]) -> bool {
     let (_, reason, message) = sentence(users);
-    match status.conditions.iter().find(|condition| condition.type_ == condition::IN_USE) {
+    match condition_of(&status.conditions, condition::IN_USE) {
         Some(told) => told.reason == reason && told.message == message,
         // Nobody ever used it: nothing is said.
         None => users.is_empty(),

@@ -150,11 +150,9 @@ pub(super) async fn inventory(
     };
     let now = Timestamp::now();
     let scene = scene::observe(&context.client, &subject, now).await?;
-    let all = context.entries.state();
-    let of_namespace = all.iter().filter(|entry| entry.namespace().as_ref() == Some(&namespace));
     Ok(ObservedInventory {
         inventory: inventory.clone(),
-        entries: of_namespace.map(|entry| (**entry).clone()).collect(),
+        entries: neighbours(context, &namespace),
         config: context.config.clone(),
         scene,
         now,

@@ -29,10 +29,6 @@ use std::path::Path;
 
 /// The longest layout file that is read, in bytes.
 const VERSION_MAX_BYTES: u64 = 64;
-/// What must stay free beside the model, in bytes: metadata, lists, folders.
-const HEADROOM_BYTES: u64 = 4 * 1024 * 1024;
-/// File systems hand out space in blocks: the size every file is rounded up to.
-const BLOCK_BYTES: u64 = 4096;
 
 /// A cache's root, open.
 #[derive(Debug)]
@@ -123,7 +119,7 @@ impl Volume {
     /// Refuses early what would not fit: `bytes` of content in `files` files are still to come.
     pub fn check_space(&self, bytes: u64, files: u64) -> Result<(), VolumeError> {
         let Some(Room { free_bytes: free, .. }) = self.root.room()? else { return Ok(()) };
-        let needed = bytes.saturating_add(files.saturating_mul(BLOCK_BYTES)).saturating_add(HEADROOM_BYTES);
+        let needed = layout::content_bytes(bytes, files).saturating_add(layout::LISTS_BYTES);
         if needed <= free {
             Ok(())
         } else {

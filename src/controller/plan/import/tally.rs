@@ -31,7 +31,7 @@ pub(super) fn name_of(entry: &ModelCacheEntry) -> String {
 fn archive_of(entry: &ModelCacheEntry) -> ImportedArchive {
     let status = entry.status.as_ref();
     let phase = status.and_then(|status| status.phase).unwrap_or_default();
-    let ready = status.and_then(|status| status.conditions.iter().find(|said| said.type_ == condition::READY));
+    let ready = status.and_then(|status| record::condition_of(&status.conditions, condition::READY));
     ImportedArchive {
         name: name_of(entry),
         entry: entry.metadata.name.clone().unwrap_or_default(),
@@ -71,7 +71,7 @@ pub(super) fn draft(observed: &ObservedImport) -> Draft<ModelCacheImportStatus> 
 impl Draft<ModelCacheImportStatus> {
     /// Counts entries and refusals. Of the refusals of an earlier listing only those that the status had room for are known.
     pub(super) fn count(&mut self, entries: &[ModelCacheEntry], refused: &[ImportedArchive], refused_count: usize) {
-        let number = |count: usize| Some(i64::try_from(count).unwrap_or(i64::MAX));
+        let number = |count: usize| Some(record::counted(count));
         let mut all: Vec<_> = entries.iter().map(archive_of).collect();
         let of_phase = |phase: Phase| all.iter().filter(|archive| archive.phase == phase).count();
         self.status.found = number(all.len() + refused_count);

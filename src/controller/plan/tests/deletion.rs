@@ -2,7 +2,7 @@ use super::usage::pod;
 use super::*;
 use crate::api::{Phase, annotation};
 use crate::controller::fixture::{own_claim, shared_claim};
-use crate::controller::plan::{Met, Obstacle, Peer, PeerStanding, Why, obstructed};
+use crate::controller::plan::{Obstacle, Peer, PeerStanding, Why};
 use crate::ident::Reason;
 use serde_json::json;
 
@@ -253,10 +253,9 @@ fn a_worker_on_a_lost_node_is_waited_for_two_minutes() {
 #[test]
 fn an_obstacle_is_told_as_what_blocks_the_deletion() {
     let world = ready().deleted();
-    let removal = decide(&world);
     let denied = Obstacle::Denied(Why::new(Reason::QuotaExceeded, "no more Jobs"));
     for (obstacle, expected) in [(denied, "QuotaExceeded"), (Obstacle::Busy("Job x".into()), "Queued")] {
-        let plan = obstructed(&world, &[Met { action: &removal.actions[0], obstacle }]);
+        let plan = hindered(&world, obstacle);
         assert_eq!((plan.status.phase, blocked(&plan).unwrap().0), (Some(Phase::Deleting), expected));
         let after = world.clone().after(&plan).annotated(annotation::FORCE_DELETE, "true");
         assert_eq!(kinds(&decide(&after)), ["RemoveFinalizer"]);

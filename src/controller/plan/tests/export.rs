@@ -1,6 +1,6 @@
 //! Exports.
 
-use super::kinds_of;
+use super::{jobs_after, kinds_of};
 use crate::api::export::ExportPhase;
 use crate::api::{ModelCacheExport, Phase, annotation, condition};
 use crate::controller::build::{self, Owner};
@@ -9,7 +9,6 @@ use crate::controller::plan::export::{ObservedExport, decide};
 use crate::controller::plan::{Action, Scene};
 use crate::format::outcome::{Archive, Done, Failed, Line, Progress, Say};
 use crate::ident::Reason;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 /// An export to a claim, of a Ready entry.
@@ -44,18 +43,7 @@ fn to_claim() -> ObservedExport {
 /// One round, and the world after it.
 fn round(mut world: ObservedExport) -> (Vec<&'static str>, ObservedExport) {
     let plan = decide(&world);
-    for action in &plan.actions {
-        match action {
-            Action::CreateJob(job) => {
-                let mut job = (**job).clone();
-                job.metadata.uid = Some("uid-job".into());
-                job.metadata.creation_timestamp = Some(Time(world.now));
-                world.scene.jobs.push(job);
-            }
-            Action::DeleteJob { name, .. } => world.scene.jobs.retain(|job| job.metadata.name.as_ref() != Some(name)),
-            _ => {}
-        }
-    }
+    jobs_after(&mut world.scene, &plan.actions, world.now);
     world.export.status = Some(plan.status.clone());
     (kinds_of(&plan.actions), world)
 }

@@ -1,6 +1,6 @@
 //! Imports.
 
-use super::kinds_of;
+use super::{jobs_after, kinds_of};
 use crate::api::import::{ImportPhase, ImportedArchive, LISTED_MAX};
 use crate::api::{ModelCacheEntry, ModelCacheImport, ModelCacheImportStatus, Phase, annotation, condition};
 use crate::controller::fixture::{NONCE, claim, now, shared_claim, worker};
@@ -40,17 +40,10 @@ fn folder() -> ObservedImport {
 
 /// The world after a plan, as the next round sees it.
 fn after(mut world: ObservedImport, plan: &Plan<ModelCacheImportStatus>) -> ObservedImport {
+    jobs_after(&mut world.scene, &plan.actions, world.now);
     for action in &plan.actions {
-        match action {
-            Action::CreateJob(job) => {
-                let mut job = (**job).clone();
-                job.metadata.uid = Some("uid-job".into());
-                job.metadata.creation_timestamp = Some(Time(world.now));
-                world.scene.jobs.push(job);
-            }
-            Action::CreateEntry(entry) => world.entries.push((**entry).clone()),
-            Action::DeleteJob { name, .. } => world.scene.jobs.retain(|job| job.metadata.name.as_ref() != Some(name)),
-            _ => {}
+        if let Action::CreateEntry(entry) = action {
+            world.entries.push((**entry).clone());
         }
     }
     world.import.status = Some(plan.status.clone());

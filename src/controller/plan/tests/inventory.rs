@@ -1,6 +1,6 @@
 //! Inventories.
 
-use super::kinds_of;
+use super::{jobs_after, kinds_of};
 use crate::api::inventory::InventoryPhase;
 use crate::api::{ModelCacheInventory, Phase, annotation, condition};
 use crate::controller::fixture::{claim, now, shared_claim, worker};
@@ -13,6 +13,7 @@ use crate::ident::{ModelRef, Reason, Sha256};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// An inventory of the volume in which `bert` keeps `org/model`.
 fn world(interval: Option<&str>) -> ObservedInventory {
@@ -36,7 +37,7 @@ fn world(interval: Option<&str>) -> ObservedInventory {
     elsewhere.spec.repo = Some("org/other".into());
     ObservedInventory {
         inventory,
-        entries: vec![entry, elsewhere],
+        entries: vec![Arc::new(entry), Arc::new(elsewhere)],
         config: base.config,
         scene: Scene { claim: Some(claim("shared", "Bound")), ..Scene::default() },
         now: now(),
@@ -45,21 +46,10 @@ fn world(interval: Option<&str>) -> ObservedInventory {
 }
 
 fn carried_out(mut world: ObservedInventory, plan: &Plan<crate::api::ModelCacheInventoryStatus>) -> ObservedInventory {
-    for action in &plan.actions {
-        match action {
-            Action::CreateJob(job) => {
-                let mut job = (**job).clone();
-                job.metadata.uid = Some("uid-job".into());
-                job.metadata.creation_timestamp = Some(Time(world.now));
-                world.scene.jobs.push(job);
-            }
-            Action::DeleteJob { name, .. } => {
-                world.scene.jobs.retain(|job| job.metadata.name.as_ref() != Some(name));
-                world.scene.pods.clear();
-                world.scene.heard = Heard::default();
-            }
-            _ => {}
-        }
+    jobs_after(&mut world.scene, &plan.actions, world.now);
+    if plan.actions.iter().any(|action| matches!(action, Action::DeleteJob { .. })) {
+        world.scene.pods.clear();
+        world.scene.heard = Heard::default();
     }
     world.inventory.status = Some(plan.status.clone());
     world

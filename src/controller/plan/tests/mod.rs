@@ -13,8 +13,10 @@ mod trouble;
 mod update;
 mod usage;
 
-use super::{Action, Met, Observed, Obstacle, Plan, decide, obstructed};
+use super::{Action, Met, Observed, Obstacle, Plan, Scene, decide, obstructed};
 use crate::api::condition;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// One round: the plan, and the world after it.
 fn round(observed: Observed) -> (Plan, Observed) {
@@ -48,6 +50,22 @@ fn hindered(observed: &Observed, obstacle: Obstacle) -> Plan {
     let plan = decide(observed);
     let action = plan.actions.first().unwrap_or(&Action::RemoveFinalizer);
     obstructed(observed, &[Met { action, obstacle }])
+}
+
+/// What a plan does to Jobs, as the next round sees it.
+fn jobs_after(scene: &mut Scene, actions: &[Action], now: Timestamp) {
+    for action in actions {
+        match action {
+            Action::CreateJob(job) => {
+                let mut job = (**job).clone();
+                job.metadata.uid = Some("uid-job".into());
+                job.metadata.creation_timestamp = Some(Time(now));
+                scene.jobs.push(job);
+            }
+            Action::DeleteJob { name, .. } => scene.jobs.retain(|job| job.metadata.name.as_ref() != Some(name)),
+            _ => {}
+        }
+    }
 }
 
 fn ready_reason(plan: &Plan) -> &str {
