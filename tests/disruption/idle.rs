@@ -86,7 +86,7 @@ async fn at_rest_the_operator_writes_its_lease_alone_and_is_small() {
     let mut stage = Stage::new("idle").await;
     stage.local("models").await;
     let kwok = Kwok::start(&stage.client, 2).await;
-    entries_in_use(&stage, &kwok).await;
+    Box::pin(entries_in_use(&stage, &kwok)).await;
     until_alone(&stage).await;
     let place = std::fs::metadata(lab::audit_log()).unwrap().len();
     // Not a wait for something: nothing happens for this long, and that is measured.

@@ -8,10 +8,10 @@ use kube::{Api, Client};
 use serde_json::json;
 
 /// Nodes of the cluster, until the end of this value. They have a taint that nobody tolerates who does not belong there.
-pub struct Kwok(Vec<String>);
+pub(crate) struct Kwok(Vec<String>);
 
 impl Kwok {
-    pub async fn start(client: &Client, nodes: usize) -> Self {
+    pub(crate) async fn start(client: &Client, nodes: usize) -> Self {
         hack_lab(&["start", "kwok"]);
         let api = Api::<Node>::all(client.clone());
         let kwok = Self((0..nodes).map(|number| format!("kwok-{number}")).collect());
@@ -25,7 +25,7 @@ impl Kwok {
     }
 
     /// Creates a Pod on one of the nodes that mounts a folder of the claim `models`, and waits until it runs.
-    pub async fn pod(&self, stage: &Stage, name: &str, node: usize, path: &str) {
+    pub(crate) async fn pod(&self, stage: &Stage, name: &str, node: usize, path: &str) {
         let pod = json!({"metadata": {"name": name}, "spec": {
             "nodeName": self.0[node % self.0.len()], "terminationGracePeriodSeconds": 0,
             "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
