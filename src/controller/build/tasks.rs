@@ -10,15 +10,15 @@ use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::inventory::ObservedInventory;
 use crate::controller::plan::{
-    ArchiveSpot, CaSource, Freshness, HubView, Observed, Origin, Wanted, Why, hub_view, known_model, merge, origin,
-    placement, wanted_claim,
+    ArchiveSpot, CaSource, Freshness, HubView, Observed, Origin, PeerStanding, Wanted, Why, certain_model, hub_view,
+    known_model, merge, origin, placement, wanted_claim,
 };
 use crate::format::layout::Source;
 use crate::format::task::{
     Adopt, ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile,
     ProxyChoice, Question, Resolve, Task, Work,
 };
-use crate::ident::{ByteRate, ModelRef, RelPath, Sha256};
+use crate::ident::{ByteRate, ModelKey, ModelRef, RelPath, Sha256};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, KeyToPath, SecretVolumeSource, Volume};
 use std::path::PathBuf;
@@ -139,6 +139,15 @@ fn source_of(observed: &Observed) -> Option<Sha256> {
     }
 }
 
+/// The models of the volume's other entries, where it is not certain which one this entry's is.
+fn kept_by_others(observed: &Observed) -> Vec<ModelKey> {
+    if certain_model(&observed.entry).is_some() {
+        return Vec::new();
+    }
+    let staying = observed.peers.iter().filter(|peer| !peer.deleting && peer.standing != PeerStanding::Stuck);
+    staying.filter_map(|peer| peer.key.as_deref()?.parse().ok()).collect()
+}
+
 /// The Job that removes the entry's files from a shared claim, or why it has to wait. It needs no Hub, so it cannot fail for one.
 pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
     let spec = &observed.entry.spec;
@@ -153,6 +162,7 @@ pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
             // Whoever failed did not make what is there.
             unfinished_only: observed.entry.status.as_ref().is_none_or(|status| status.manifest.is_none()),
             source: source_of(observed),
+            kept: kept_by_others(observed),
         }),
     };
     let settings = merge(spec.job.clone().unwrap_or_default(), &observed.config.job);

@@ -1,6 +1,6 @@
 //! The decision: what should be done for one entry, and what its status says.
 
-use super::attempt::{Standing, standing};
+use super::attempt::{Standing, lost, standing};
 use super::observed::{Attempt, Observed, Peer, task_of};
 use super::status::{Draft, claim_trouble, finish};
 use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files, merge};
@@ -236,11 +236,17 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, actions: Vec<Action>)
             }
             Some(LISTEN_EVERY)
         }
-        Standing::Done(done, metadata) => {
-            draft.done(name, &done, metadata.as_deref());
-            None
+        Standing::Done(done, metadata) => match lost(&observed.scene, job) {
+            Some(lost) => Some(vain(observed, &mut draft, job, &lost)),
+            None => {
+                draft.done(name, &done, metadata.as_deref());
+                None
+            }
+        },
+        Standing::Unheard => {
+            let unheard = record::unheard(name, "it runs again and finds its work done");
+            Some(vain(observed, &mut draft, job, &unheard))
         }
-        Standing::Unheard => Some(silence(observed, &mut draft, job, "it runs again and finds its work done")),
         Standing::Failed(failed) => fail(observed, &mut draft, job, &failed),
     };
     draft.heeds_retry(observed);
@@ -282,18 +288,19 @@ fn follow_question(observed: &Observed, wanted: &Wanted, job: &Job, actions: Vec
             draft.resolved(name, &resolved);
             Some(Duration::ZERO)
         }
-        Standing::Done(..) | Standing::Unheard => Some(silence(observed, &mut draft, job, "it is asked again")),
+        Standing::Done(..) | Standing::Unheard => {
+            Some(vain(observed, &mut draft, job, &record::unheard(name, "it is asked again")))
+        }
         Standing::Failed(failed) => fail(observed, &mut draft, job, &failed),
     };
     draft.heeds_retry(observed);
     finish(observed, draft, record::sparing(actions, name), again)
 }
 
-/// The worker succeeded, and nobody heard of it; gives when it is tried again.
-fn silence(observed: &Observed, draft: &mut Draft, job: &Job, then: &str) -> Duration {
+/// The worker succeeded, and nobody heard of it, or what it did is gone; gives when it is tried again.
+fn vain(observed: &Observed, draft: &mut Draft, job: &Job, why: &Failed) -> Duration {
     let wait = again_after_silence(observed.attempts_count());
-    let name = job.metadata.name.as_deref().unwrap_or_default();
-    draft.failed(job, &record::unheard(name, then), Some(wait));
+    draft.failed(job, why, Some(wait));
     wait
 }
 

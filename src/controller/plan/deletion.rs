@@ -3,7 +3,7 @@
 //! What keeps a deletion from going on is told by the condition `DeletionBlocked`, and `modelcache.dev/force-delete`
 //! lets it end: it overrides the Pods that use the model, and whatever else is in the way leaves the files behind.
 
-use super::attempt::{Standing, may_write, standing};
+use super::attempt::{Standing, lost, may_write, standing};
 use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_misplaced, is_of_the_past};
 use super::observed::{Observed, Peer, PeerStanding, task_of};
 use super::record;
@@ -14,7 +14,7 @@ use crate::api::entry::ReclaimPolicy;
 use crate::api::{Phase, annotation, condition};
 use crate::controller::build;
 use crate::format::task::Work;
-use crate::ident::Reason;
+use crate::ident::{ModelKey, Reason};
 use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -66,6 +66,7 @@ pub(super) fn decide(observed: &Observed) -> Plan {
     // What was published and is not recorded yet has to be removed too.
     if let Some(attempt) = observed.current().filter(|attempt| !is_delete(attempt.job))
         && let Standing::Done(done, metadata) = standing(&observed.scene, attempt.job)
+        && lost(&observed.scene, attempt.job).is_none()
     {
         let mut draft = Draft::of(observed);
         draft.done(attempt.job.metadata.name.as_deref().unwrap_or_default(), &done, metadata.as_deref());
@@ -192,8 +193,20 @@ fn has_files_to_remove(observed: &Observed) -> bool {
 
 /// The entries that stay and keep the same model in the same place, or will.
 fn twins(observed: &Observed) -> impl Iterator<Item = &Peer> {
-    let key = wanted::known_model(&observed.entry).map(|model| model.key().to_string());
+    let key = wanted::certain_model(&observed.entry).map(|model| model.key().to_string());
     observed.peers.iter().filter(move |peer| !peer.deleting && peer.key.is_some() && peer.key == key)
+}
+
+/// The entries that are about to take the files over, or may be: the archive that was not read yet may hold their model.
+fn heirs(observed: &Observed) -> impl Iterator<Item = &Peer> {
+    let is_certain = wanted::certain_model(&observed.entry).is_some();
+    let repo = wanted::parse_model(&observed.entry.spec).ok().filter(|_| !is_certain).map(|model| model.repo);
+    let may_be_ours = move |peer: &&Peer| {
+        let key = peer.key.as_deref().and_then(|key| key.parse::<ModelKey>().ok());
+        !peer.deleting && key.is_some_and(|key| Some(&key.model().repo) == repo.as_ref())
+    };
+    let all = twins(observed).chain(observed.peers.iter().filter(may_be_ours));
+    all.filter(|peer| matches!(peer.standing, PeerStanding::AtWork | PeerStanding::Waits))
 }
 
 fn remove_files(observed: &Observed, forced: bool) -> Plan {
@@ -281,8 +294,7 @@ fn spared(observed: &Observed) -> Option<Blocked> {
         return Some(Blocked::new("Queued", message));
     }
     let Time(since) = observed.entry.metadata.deletion_timestamp.clone()?;
-    let mut heirs = twins(observed).filter(|twin| twin.standing != PeerStanding::Stuck);
-    let heir = heirs.next().filter(|_| observed.now < since + HAND_OVER)?;
+    let heir = heirs(observed).next().filter(|_| observed.now < since + HAND_OVER)?;
     Some(Blocked::new(HANDED_OVER, format!("entry {:?} of the same model takes the files over", heir.name)))
 }
 
