@@ -190,17 +190,17 @@ impl World {
         for folder in folders(pod) {
             let found = disk.roots.iter().find_map(|(name, root)| Some((name, root, looked_up(name, root, &folder)?)));
             // The whole claim is there always.
-            let Some((name, root, snapshot)) = found else {
+            let Some((name, root, what)) = found else {
                 folder.is_empty().then_some(())?;
                 holds.extend(known.iter().map(|(entry, (place, there))| hold(entry, place, there)));
                 continue;
             };
-            for (entry, (place, there)) in known.iter().filter(|(_, (place, _))| place.1 == *name) {
-                let Some((_, commit)) = snapshot.as_ref().filter(|(repo, _)| *repo == there.model.repo) else {
-                    continue;
-                };
-                let earlier = root.kept.get(&(place.2.clone(), *commit));
-                let list = if there.commit == *commit { Some(*there) } else { earlier };
+            let Folder::Of((repo, commit)) = what else { continue };
+            let of_repo = |there: &Published| there.model.repo == repo;
+            for (entry, (place, there)) in known.iter().filter(|(_, (place, there))| place.1 == *name && of_repo(there))
+            {
+                let earlier = root.kept.get(&(place.2.clone(), commit));
+                let list = if there.commit == commit { Some(*there) } else { earlier };
                 holds.extend(list.map(|list| hold(entry, place, list)));
             }
         }
@@ -260,22 +260,30 @@ fn has_begun(pod: &Pod) -> bool {
     pod.status.as_ref().is_some_and(|status| status.start_time.is_some())
 }
 
-/// The snapshot that a folder of a volume leads to, where the folder is there; a repo's folder alone leads to none.
-fn looked_up(name: &str, root: &Root, folder: &str) -> Option<Option<(RepoId, Commit)>> {
+/// What a folder of a volume is.
+enum Folder {
+    /// It leads to a snapshot, or is one.
+    Of((RepoId, Commit)),
+    /// It has snapshots in it.
+    Above,
+}
+
+/// What a folder below a cache's root is, where it is there.
+fn looked_up(name: &str, root: &Root, folder: &str) -> Option<Folder> {
     let below = if name.is_empty() { Some(folder) } else { folder.strip_prefix(name)?.strip_prefix('/') };
     let below = std::path::Path::new(below?);
     for entry in root.entries.values() {
         let model = entry.model.entry_name();
         if below == layout::entry(&model).join(layout::MODEL) || below == layout::view(&model).join(layout::REFS) {
-            return Some(Some(entry.place()));
+            return Some(Folder::Of(entry.place()));
         }
     }
     for (repo, commit) in root.snapshots.keys() {
         if below == layout::snapshot(repo, commit) {
-            return Some(Some((repo.clone(), *commit)));
+            return Some(Folder::Of((repo.clone(), *commit)));
         }
         if below == layout::repo(repo) {
-            return Some(None);
+            return Some(Folder::Above);
         }
     }
     None

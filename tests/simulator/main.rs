@@ -282,7 +282,7 @@ fn run(seed: u64) -> Result<usize, String> {
     let Err(_) = world.run(STEPS) else { return Ok(world.story.step) };
     // The shortest beginning that leads to something wrong is the easiest to understand.
     let fails = |steps: &usize| World::new(seed, false).run(*steps).is_err();
-    let steps = (0..STEPS).step_by(STEPS / 80).find(fails).unwrap_or(STEPS);
+    let steps = (0..STEPS).step_by(STEPS / 20).find(fails).unwrap_or(STEPS);
     let mut again = World::new(seed, true);
     let wrong = again.run(steps).expect_err("a seed decides everything");
     let lines = &again.story.lines;

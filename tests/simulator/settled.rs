@@ -40,7 +40,8 @@ impl World {
         for (name, entry) in &self.cluster.entries {
             let found = (phase(entry), reason(entry));
             if entry.metadata.deletion_timestamp.is_some() {
-                if self.is_used(entry) && said(entry, condition::DELETION_BLOCKED).is_some_and(|said| said.0 == "True")
+                if self.is_used(entry, true)
+                    && said(entry, condition::DELETION_BLOCKED).is_some_and(|said| said.0 == "True")
                 {
                     continue;
                 }
@@ -90,8 +91,9 @@ impl World {
         Ok(())
     }
 
-    /// Whether a Pod that is not over mounts a model's own folders or one above them, or names the entry.
-    fn is_used(&self, entry: &ModelCacheEntry) -> bool {
+    /// Whether a Pod that is not over mounts a model's own folder or names the entry; or, if that counts too, mounts a folder that
+    /// may have to do with it.
+    fn is_used(&self, entry: &ModelCacheEntry, or_held: bool) -> bool {
         let Some((claim, root)) = volume_of(entry) else { return false };
         let root = root.unwrap_or_default();
         let own = known_model(entry).map(|model| {
@@ -106,13 +108,10 @@ impl World {
             let has_claim = super::controllers::claims_of(pod).contains(&claim.as_str());
             let reaches = |folder: &String| {
                 let folder = std::path::Path::new(folder);
-                folder.as_os_str().is_empty()
-                    || own.as_ref().is_some_and(|(path, view, snapshots)| {
-                        folder == path
-                            || folder == view
-                            || folder.starts_with(snapshots)
-                            || snapshots.starts_with(folder)
-                    })
+                own.as_ref().is_some_and(|(path, view, snapshots)| {
+                    let holds = || folder.starts_with(snapshots) || snapshots.starts_with(folder);
+                    folder == path || folder == view || or_held && holds()
+                }) || or_held && folder.as_os_str().is_empty()
             };
             pod.annotations().get(annotation::MODELS) == Some(&entry.name_any())
                 || has_claim && mounts.iter().any(reaches)
@@ -121,7 +120,7 @@ impl World {
 
     /// Whether anybody said that the model may go by itself, and nobody uses it.
     fn may_be_evicted(&self, entry: &ModelCacheEntry) -> bool {
-        if self.is_used(entry) {
+        if self.is_used(entry, false) {
             return false;
         }
         let own = entry.spec.retention.as_ref().is_some_and(|retention| retention.unused_for.is_some());

@@ -109,7 +109,7 @@ impl Worker {
         let Around { disk, hub, log, dice, now } = around;
         let mut nothing = Disk::default();
         let disk = disk.unwrap_or(&mut nothing);
-        let (is_read_only, is_full, room) = (disk.is_read_only, disk.is_full, disk.room());
+        let (is_read_only, is_full, left) = (disk.is_read_only, disk.is_full, disk.room());
         let root = self.task.sub_path.as_ref().map(ToString::to_string).unwrap_or_default();
         let root = disk.roots.entry(root).or_default();
         let stage = std::mem::replace(&mut self.stage, Stage::Ended);
@@ -119,14 +119,14 @@ impl Worker {
                 for line in metadata.iter().flat_map(|text| metadata_lines(&self.task.nonce, text)) {
                     self.say(log, line.say);
                 }
-                done.room = done.resolved.is_none().then_some(room);
+                done.room = done.resolved.is_none().then_some(left);
                 self.say(log, Say::Done(*done));
                 return Some(0);
             }
             Stage::Ended => return Some(0),
             _ if is_read_only => Err(Reason::VolumeReadOnly),
             Stage::Fetches(_) if is_full && dice.happens(500) => Err(Reason::OutOfSpace),
-            Stage::Fetches(plan) => self.fetches(root, hub, log, room.free_bytes, plan),
+            Stage::Fetches(plan) => self.fetches(root, hub, log, left.free_bytes, plan),
             Stage::Records(plan) => Ok(records(root, plan)),
             Stage::Places(plan) => places(root, plan),
             Stage::Publishes(plan) => {

@@ -236,13 +236,14 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, actions: Vec<Action>)
             }
             Some(LISTEN_EVERY)
         }
-        Standing::Done(done, metadata) => match lost(&observed.scene, job) {
-            Some(lost) => Some(vain(observed, &mut draft, job, &lost)),
-            None => {
+        Standing::Done(done, metadata) => {
+            if let Some(lost) = lost(&observed.scene, job) {
+                Some(vain(observed, &mut draft, job, &lost))
+            } else {
                 draft.done(name, &done, metadata.as_deref());
                 None
             }
-        },
+        }
         Standing::Unheard => {
             let unheard = record::unheard(name, "it runs again and finds its work done");
             Some(vain(observed, &mut draft, job, &unheard))

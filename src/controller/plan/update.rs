@@ -343,13 +343,14 @@ fn follow_download(observed: &Observed, wanted: &Wanted, job: &Job, name: &str, 
             }
             Some(LISTEN_EVERY)
         }
-        Standing::Done(done, metadata) => match lost(&observed.scene, job) {
-            Some(lost) => Some(failed(observed, &mut draft, job, &lost)),
-            None => {
+        Standing::Done(done, metadata) => {
+            if let Some(lost) = lost(&observed.scene, job) {
+                Some(failed(observed, &mut draft, job, &lost))
+            } else {
                 published(observed, &mut draft, job, &done, metadata.as_deref());
                 None
             }
-        },
+        }
         Standing::Unheard => Some(failed(observed, &mut draft, job, &record::unheard(name, LOST))),
         Standing::Failed(failure) => {
             let wait = wait_after(observed, &failure);

@@ -62,7 +62,7 @@ pub(super) fn act(
                 cluster.change::<PersistentVolumeClaim>(name, |claim| claim.metadata.owner_references = Some(owners));
             }
         }
-        Action::GrowClaim { name, uid, to } if has_uid(cluster, name, uid) => return grow(cluster, name, to),
+        Action::GrowClaim { name, uid, to } if has_uid(cluster, name, uid) => return Ok(grow(cluster, name, to)),
         Action::DeleteClaim { name, uid } if has_uid(cluster, name, uid) => {
             cluster.delete::<PersistentVolumeClaim>(name);
         }
@@ -81,7 +81,7 @@ fn has_uid(cluster: &Cluster, name: &str, uid: &str) -> bool {
     cluster.claims.get(name).is_some_and(|claim| claim.uid().as_deref() == Some(uid))
 }
 
-fn grow(cluster: &mut Cluster, name: &str, to: &Quantity) -> Result<Option<Obstacle>, Broken> {
+fn grow(cluster: &mut Cluster, name: &str, to: &Quantity) -> Option<Obstacle> {
     let class = cluster.claims[name].spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
     let reason = match () {
         () if class.as_deref() != Some(GROWS) => Some(Reason::PolicyDenied),
@@ -90,13 +90,13 @@ fn grow(cluster: &mut Cluster, name: &str, to: &Quantity) -> Result<Option<Obsta
     };
     if let Some(reason) = reason {
         cluster.writes -= 1;
-        return Ok(Some(Obstacle::Denied(Why::new(reason, "PersistentVolumeClaim is refused"))));
+        return Some(Obstacle::Denied(Why::new(reason, "PersistentVolumeClaim is refused")));
     }
     cluster.change::<PersistentVolumeClaim>(name, |claim| {
         let resources = claim.spec.get_or_insert_default().resources.get_or_insert_default();
         resources.requests.get_or_insert_default().insert("storage".to_owned(), to.clone());
     });
-    Ok(None)
+    None
 }
 
 fn create_job(entry: &ModelCacheEntry, job: &Job, cluster: &mut Cluster) -> Result<Option<Obstacle>, Broken> {

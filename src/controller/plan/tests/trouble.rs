@@ -280,11 +280,14 @@ fn what_was_published_in_a_claim_that_is_no_more_is_done_again() {
     let mut anew = round(shared_claim()).1.succeeded();
     anew.scene.claim.as_mut().unwrap().metadata.creation_timestamp =
         Some(Time(anew.now + jiff::SignedDuration::from_secs(1)));
-    for world in [gone, going, anew.clone()] {
-        let (plan, _) = round(world);
+    let done_again = |world: Observed| {
+        let (plan, world) = round(world);
         assert_eq!((plan.status.phase, ready_reason(&plan)), (Some(Phase::Retrying), "Interrupted"));
         assert_eq!((plan.status.manifest, plan.status.attempts.unwrap().count), (None, 1));
-    }
-    let (_, anew) = round(anew);
+        world
+    };
+    done_again(gone);
+    done_again(going);
+    let anew = done_again(anew);
     assert_eq!(kinds(&decide(&anew.forgotten())), ["CreateJob"], "at once, into what is there now");
 }
