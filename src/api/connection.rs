@@ -37,7 +37,6 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.cache) || !has(self.cache.retention) || !has(self.cache.retention.minFree) || (isQuantity(self.cache.retention.minFree) && !quantity(self.cache.retention.minFree).isLessThan(quantity('1k')))")
         .message("spec.cache.retention.minFree must be a quantity of at least 1k, such as 50Gi"),
     validation = unsupported!("!has(self.maxConcurrentJobs)", "spec.maxConcurrentJobs"),
-    validation = unsupported!("!has(self.allow)", "spec.allow"),
     validation = Rule::new("!has(self.cache) || !has(self.cache.storage) || has(self.cache.storage.claimName) != has(self.cache.storage.volumeClaimTemplate)")
         .message("spec.cache.storage must have exactly one of claimName and volumeClaimTemplate"),
     validation = Rule::new("!has(self.cache) || !has(self.cache.storage) || !has(self.cache.storage.volumeClaimTemplate) || !has(self.cache.storage.volumeClaimTemplate.spec.resources) || !has(self.cache.storage.volumeClaimTemplate.spec.resources.requests) || !('storage' in self.cache.storage.volumeClaimTemplate.spec.resources.requests) || (isQuantity(self.cache.storage.volumeClaimTemplate.spec.resources.requests['storage']) && quantity(self.cache.storage.volumeClaimTemplate.spec.resources.requests['storage']).isGreaterThan(quantity('0')))")
@@ -67,7 +66,8 @@ pub struct HubConnectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_concurrent_jobs: Option<i32>,
-    /// What may be kept. Default: everything. (Not supported yet.)
+    /// What may be kept, from the Hub and from archives that use this connection. What is on a volume already stays. Default:
+    /// everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow: Option<AllowSpec>,
     /// What holds for the models that come from here.
@@ -79,7 +79,7 @@ pub struct HubConnectionSpec {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowSpec {
-    /// Globs of repos: `org/*`. A repo that none of them matches is `PolicyDenied`. Default: every repo.
+    /// Globs of repos: `org/*`, where `*` stands for slashes too. A repo that none of them matches is `PolicyDenied`. Default: every repo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 256)))]
     pub repos: Option<Vec<String>>,

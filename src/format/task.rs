@@ -1,5 +1,6 @@
 //! The typed description of one piece of work: written by the controller, done by a worker (design 6).
 
+pub use super::policy::Policy;
 use crate::ident::{Commit, Endpoint, ModelRef, RelPath, RepoId, Revision, Sha256};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ pub struct Task {
     /// A folder below the volume's root that is the cache's root. The worker makes it, as the kubelet would make it as root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_path: Option<RelPath>,
+    /// What may be kept; absent: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// What to do.
     pub work: Work,
 }
@@ -355,6 +359,11 @@ mod tests {
             nonce: "n".into(),
             volume: "/volume".into(),
             sub_path: Some("team/a".parse().unwrap()),
+            policy: Some(Policy {
+                origin: "HubConnection \"default\"".into(),
+                repos: vec!["org/*".into()],
+                weights: vec![Weights::Safetensors],
+            }),
             work: Work::Download(Download {
                 model: ModelRef { repo: "org/name".parse().unwrap(), revision: Some("v1".parse().unwrap()) },
                 hub: HubAccess {

@@ -58,8 +58,13 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted, fresh: &Freshness) -> 
         }
         Origin::Volume { model, manifest } => Work::Adopt(Adopt { model: model.clone(), manifest: *manifest }),
     };
-    let task =
-        Task { nonce: observed.nonce.clone(), volume: VOLUME_PATH.into(), sub_path: wanted.sub_path.clone(), work };
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: VOLUME_PATH.into(),
+        sub_path: wanted.sub_path.clone(),
+        policy: wanted.hub.policy.clone(),
+        work,
+    };
     let attempt = Attempt {
         owner: &owner,
         config: &observed.config,
@@ -94,8 +99,13 @@ pub fn resolve_job(observed: &Observed, wanted: &Wanted) -> Option<Job> {
         }
         Origin::Volume { .. } => return None,
     };
-    let task =
-        Task { nonce: observed.nonce.clone(), volume: PathBuf::new(), sub_path: None, work: Work::Resolve(resolve) };
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: PathBuf::new(),
+        sub_path: None,
+        policy: wanted.hub.policy.clone(),
+        work: Work::Resolve(resolve),
+    };
     let (config, settings) = (&observed.config, &wanted.job);
     let attempt = Attempt { owner: &owner, config, task: &task, writes_to: None, settings, mounts };
     Some(for_hub(attempt.job(), &wanted.hub))
@@ -147,6 +157,7 @@ pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
         nonce: observed.nonce.clone(),
         volume: VOLUME_PATH.into(),
         sub_path: storage.sub_path.as_deref().and_then(|path| path.parse().ok()),
+        policy: None,
         work: Work::Delete(Delete {
             model: known_model(&observed.entry),
             // Whoever failed did not make what is there.
@@ -178,6 +189,7 @@ pub fn export_job(owner: &Owner, config: &Config, wanted: &WantedExport, nonce: 
         nonce: nonce.to_owned(),
         volume: VOLUME_PATH.into(),
         sub_path: wanted.sub_path.clone(),
+        policy: None,
         work: Work::Export(Export {
             model: wanted.model.clone(),
             format: wanted.format,
@@ -199,6 +211,7 @@ pub fn list_job(observed: &ObservedImport, folder: &Folder) -> Job {
         nonce: observed.nonce.clone(),
         volume: ARCHIVE_PATH.into(),
         sub_path: None,
+        policy: None,
         work: Work::List(List { folder: folder.path.clone(), origin: folder.shown() }),
     };
     let attempt = Attempt {
@@ -214,7 +227,13 @@ pub fn list_job(observed: &ObservedImport, folder: &Folder) -> Job {
 
 /// The Job that tells what is on a volume.
 pub fn inventory_job(observed: &ObservedInventory, sub_path: Option<RelPath>) -> Job {
-    let task = Task { nonce: observed.nonce.clone(), volume: VOLUME_PATH.into(), sub_path, work: Work::Inventory };
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: VOLUME_PATH.into(),
+        sub_path,
+        policy: None,
+        work: Work::Inventory,
+    };
     let attempt = Attempt {
         owner: &Owner::of_inventory(observed),
         config: &observed.config,

@@ -7,7 +7,7 @@ use super::storage::{self, storage_of};
 use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files};
 use super::{Action, Freshness, Plan, Why, backoff, deletion, eviction, placement, record, sizing, update};
 use crate::api::entry::ReclaimPolicy;
-use crate::api::{FINALIZER, Phase};
+use crate::api::{FINALIZER, Phase, condition};
 use crate::controller::build;
 use crate::format::outcome::{Done, Failed};
 use crate::format::task::Work;
@@ -42,9 +42,15 @@ pub fn decide(observed: &Observed) -> Plan {
     }
     let wanted = match Wanted::of(observed) {
         Ok(wanted) => wanted,
-        // What is on the volume needs no Hub any more.
-        Err(why) if why.reason == Reason::ConnectionNotFound && is_kept(observed) => {
+        // What is on the volume needs no Hub any more, and nobody's leave.
+        Err(why) if [Reason::ConnectionNotFound, Reason::PolicyDenied].contains(&why.reason) && is_kept(observed) => {
             return finish(observed, Draft::of(observed), actions, None);
+        }
+        Err(why) if why.reason == Reason::PolicyDenied => {
+            // What is under way is not allowed any more either.
+            let current = observed.current().filter(|attempt| attempt.job.metadata.deletion_timestamp.is_none());
+            actions.extend(current.and_then(|attempt| delete_job(attempt.job)));
+            return refuse(observed, &why, actions);
         }
         Err(why) => return refuse(observed, &why, actions),
     };
@@ -322,6 +328,7 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
         Some(Phase::Failed | Phase::Retrying) => {
             let changed = sizing::has_other_room(observed)
                 || is_mended(observed, wanted)
+                || was_forbidden(observed)
                 || status.and_then(|status| status.observed_generation) != observed.entry.metadata.generation;
             if retry.is_some() || changed {
                 let mut draft = Draft::of(observed);
@@ -353,6 +360,14 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
             begin(observed, wanted, draft, actions)
         }
     }
+}
+
+/// Whether a policy, which allows it by now, was in the way, and not how the last attempt ended.
+fn was_forbidden(observed: &Observed) -> bool {
+    let conditions = observed.entry.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let denied = Some(Reason::PolicyDenied.as_str());
+    record::reason_of(conditions, condition::READY) == denied
+        && observed.attempts().and_then(|attempts| attempts.last_reason.as_deref()) != denied
 }
 
 /// Begins an attempt: the claim first, then the Job.

@@ -8,6 +8,7 @@ mod import;
 mod inventory;
 mod lifecycle;
 mod placement;
+mod policy;
 mod sizing;
 mod storage;
 mod trouble;
