@@ -1,7 +1,7 @@
 //! `HubConnection`: where a Hub is and how to log in.
 
 use super::job::JobSettings;
-use super::rules::{ENDPOINT_PATTERN, PERIOD_PATTERN, PROXY_PATTERN, unsupported};
+use super::rules::{ENDPOINT_PATTERN, PERIOD_PATTERN, PROXY_PATTERN};
 use super::storage::StorageSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -36,7 +36,6 @@ use serde::{Deserialize, Serialize};
         .message("spec.cache.retention.maxUsed must be a quantity of at least 1k, such as 500Gi"),
     validation = Rule::new("!has(self.cache) || !has(self.cache.retention) || !has(self.cache.retention.minFree) || (isQuantity(self.cache.retention.minFree) && !quantity(self.cache.retention.minFree).isLessThan(quantity('1k')))")
         .message("spec.cache.retention.minFree must be a quantity of at least 1k, such as 50Gi"),
-    validation = unsupported!("!has(self.maxConcurrentJobs)", "spec.maxConcurrentJobs"),
     validation = Rule::new("!has(self.cache) || !has(self.cache.storage) || has(self.cache.storage.claimName) != has(self.cache.storage.volumeClaimTemplate)")
         .message("spec.cache.storage must have exactly one of claimName and volumeClaimTemplate"),
     validation = Rule::new("!has(self.cache) || !has(self.cache.storage) || !has(self.cache.storage.volumeClaimTemplate) || !has(self.cache.storage.volumeClaimTemplate.spec.resources) || !has(self.cache.storage.volumeClaimTemplate.spec.resources.requests) || !('storage' in self.cache.storage.volumeClaimTemplate.spec.resources.requests) || (isQuantity(self.cache.storage.volumeClaimTemplate.spec.resources.requests['storage']) && quantity(self.cache.storage.volumeClaimTemplate.spec.resources.requests['storage']).isGreaterThan(quantity('0')))")
@@ -61,8 +60,8 @@ pub struct HubConnectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub limit_bytes_per_second: Option<String>,
-    /// The most Jobs that take something from the Hub at the same time for this connection's entries. Default: no limit but the
-    /// operator's. (Not supported yet.)
+    /// The most Jobs of this connection's entries that take from its Hub at the same time; the others are `Queued`. Imports do not
+    /// count. Default: no limit but the operator's for each Hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_concurrent_jobs: Option<i32>,

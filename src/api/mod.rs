@@ -85,6 +85,10 @@ pub mod label {
     pub const ANY_REPO: &str = "any";
     /// A digest of the volume (claim, subPath) that a Job writes to.
     pub const VOLUME: &str = "modelcache.dev/volume";
+    /// On a Job that takes from a Hub: a digest of the Hub's host and port, for counting.
+    pub const HUB: &str = "modelcache.dev/hub-host";
+    /// On a Job that takes from a Hub: the uid of the connection that it goes by, for counting.
+    pub const CONNECTION_UID: &str = "modelcache.dev/connection-uid";
 }
 
 /// Annotations that people or the operator set.
@@ -95,6 +99,8 @@ pub mod annotation {
     pub const RETRY: &str = "modelcache.dev/retry";
     /// On a Job: the generation of the entry's spec that it was made for.
     pub const GENERATION: &str = "modelcache.dev/generation";
+    /// On a Job: how many Jobs its connection let run at a time when it was made.
+    pub const MAX_CONCURRENT_JOBS: &str = "modelcache.dev/max-concurrent-jobs";
     /// On a Job: a digest of how its worker reaches the Hub.
     pub const HUB: &str = "modelcache.dev/hub";
     /// On the Job of a removal: the uids of Pods on lost nodes that are waited for no more, separated by commas.

@@ -29,6 +29,9 @@ pub struct ModelCacheEntryStatus {
     /// Where the model is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeStatus>,
+    /// Where the entry stands in the line for a Hub; only there while it waits in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueStatus>,
     /// What holds for the entry with every default filled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<EffectiveStatus>,
@@ -109,6 +112,18 @@ impl Phase {
         Self::Evicted,
         Self::Deleting,
     ];
+}
+
+/// A place in the line for a Hub.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// The place, from 1 on.
+    pub position: i64,
+    /// How many wait for the same.
+    pub waiting: i64,
+    /// When this was written: at most every ten seconds.
+    pub updated_at: Time,
 }
 
 /// What holds for an entry with every default filled in.

@@ -9,6 +9,7 @@ use crate::controller::config::Config;
 use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::inventory::ObservedInventory;
+use crate::controller::plan::queue::Slot;
 use crate::controller::plan::{
     ArchiveSpot, CaSource, Freshness, HubView, Observed, Origin, Wanted, Why, hub_view, known_model, origin, placement,
     settings, storage_of, wanted_claim,
@@ -73,7 +74,24 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted, fresh: &Freshness) -> 
         settings: &wanted.job,
         mounts,
     };
-    for_hub(attempt.job(), &wanted.hub)
+    for_hub(counted(attempt.job(), observed, wanted), &wanted.hub)
+}
+
+/// A Job that takes from a Hub is counted, and so are its Pods.
+fn counted(mut job: Job, observed: &Observed, wanted: &Wanted) -> Job {
+    if !matches!(wanted.origin, Origin::Hub { .. }) {
+        return job;
+    }
+    let slot = Slot::of(&wanted.hub, &observed.connection);
+    let pod = job.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut());
+    for metadata in [Some(&mut job.metadata), pod].into_iter().flatten() {
+        metadata.labels.get_or_insert_default().extend(slot.labels());
+    }
+    if let Some(limit) = slot.connection.and_then(|through| through.limit) {
+        let annotations = job.metadata.annotations.get_or_insert_default();
+        annotations.insert(annotation::MAX_CONCURRENT_JOBS.to_owned(), limit.to_string());
+    }
+    job
 }
 
 /// A Job with the way to its Hub, which tells a failed one from what would be tried now.
@@ -108,7 +126,7 @@ pub fn resolve_job(observed: &Observed, wanted: &Wanted) -> Option<Job> {
     };
     let (config, settings) = (&observed.config, &wanted.job);
     let attempt = Attempt { owner: &owner, config, task: &task, writes_to: None, settings, mounts };
-    Some(for_hub(attempt.job(), &wanted.hub))
+    Some(for_hub(counted(attempt.job(), observed, wanted), &wanted.hub))
 }
 
 fn hub_access(hub: &HubView) -> HubAccess {

@@ -2,6 +2,7 @@
 
 use super::attempt::{Standing, standing};
 use super::observed::{Attempt, Observed, Peer};
+use super::queue::{self, Urgency};
 use super::status::{Draft, claim_trouble, finish};
 use super::storage::{self, storage_of};
 use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files};
@@ -379,14 +380,9 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
         draft.phase(Phase::Provisioning, "Provisioning", &message);
         return finish(observed, draft, actions, Some(LOOK_EVERY));
     }
-    match claim_for_attempt(observed, wanted) {
-        ClaimMove::Use => {}
-        ClaimMove::Create if asks => {}
-        ClaimMove::Create => {
-            if let Some(claim) = build::claim(observed, wanted) {
-                actions.push(Action::CreateClaim(Box::new(claim)));
-            }
-        }
+    let claim = match claim_for_attempt(observed, wanted) {
+        ClaimMove::Create if !asks => build::claim(observed, wanted),
+        ClaimMove::Use | ClaimMove::Create => None,
         ClaimMove::Wait(why) => {
             draft.trouble(Phase::Provisioning, &why);
             return finish(observed, draft, actions, Some(LOOK_EVERY));
@@ -395,8 +391,7 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
             draft.trouble(Phase::Failed, &why);
             return finish(observed, draft, actions, Some(LOOK_EVERY));
         }
-    }
-    actions.extend(ca_config_map(observed, wanted));
+    };
     let (job, phase, word) = if let Some(job) = asks.then(|| build::resolve_job(observed, wanted)).flatten() {
         (job, Phase::Resolving, "Resolving")
     } else {
@@ -409,6 +404,13 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
         };
         (build::transfer_job(observed, wanted, &Freshness::of(observed, None)), Phase::Provisioning, "Provisioning")
     };
+    // Nothing is made for an entry before its turn.
+    if let Some(place) = queue::place(observed, wanted, Urgency::Absent) {
+        let again = draft.queued(observed, &place);
+        return finish(observed, draft, actions, Some(again));
+    }
+    actions.extend(claim.map(|claim| Action::CreateClaim(Box::new(claim))));
+    actions.extend(ca_config_map(observed, wanted));
     if leaves_files(&observed.entry) && !has_finalizer(observed) && !actions.contains(&Action::AddFinalizer) {
         actions.push(Action::AddFinalizer);
     }

@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod lease;
 pub mod observed;
 pub mod placement;
+pub mod queue;
 mod record;
 pub mod room;
 pub mod sizing;

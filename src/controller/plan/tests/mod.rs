@@ -9,6 +9,7 @@ mod inventory;
 mod lifecycle;
 mod placement;
 mod policy;
+mod queue;
 mod sizing;
 mod storage;
 mod trouble;
