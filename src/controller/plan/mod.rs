@@ -10,6 +10,7 @@ pub mod consumer;
 mod decide;
 mod deletion;
 mod draft;
+mod effective;
 mod eviction;
 pub mod export;
 mod figures;

@@ -5,7 +5,7 @@ use super::observed::{Observed, Scene};
 use super::queue::{self, Place};
 use super::record::{self, Says, signed};
 use super::wanted::{Origin, Wanted, known_model};
-use super::{Action, Met, Notice, Plan, Why, decide, deletion, eviction, sizing, update, usage};
+use super::{Action, Met, Notice, Plan, Why, decide, deletion, effective, eviction, sizing, update, usage};
 use crate::api::status::{
     AttemptsStatus, DisplayStatus, EvictionStatus, ManifestStatus, QueueStatus, ResolvedStatus, VolumeStatus,
 };
@@ -508,6 +508,9 @@ pub fn obstructed(observed: &Observed, met: &[Met<'_>]) -> Plan {
 pub(super) fn finish(observed: &Observed, mut draft: Draft, actions: Vec<Action>, again: Option<Duration>) -> Plan {
     draft.grown(observed);
     let mut status = draft.into_status();
+    if observed.entry.metadata.deletion_timestamp.is_none() {
+        effective::tell(observed, &mut status);
+    }
     let told_later = usage::tell(observed, &mut status);
     let goes_later = eviction::tell(observed, &mut status);
     let again = [again, told_later, goes_later].into_iter().flatten().min();

@@ -2,6 +2,7 @@
 
 mod archive;
 mod deletion;
+mod effective;
 mod eviction;
 mod export;
 mod import;
