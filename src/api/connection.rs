@@ -2,6 +2,7 @@
 
 use super::job::JobSettings;
 use super::rules::{ENDPOINT_PATTERN, PERIOD_PATTERN, PROXY_PATTERN};
+use super::status::AttemptsStatus;
 use super::storage::StorageSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -22,6 +23,12 @@ use serde::{Deserialize, Serialize};
     doc = "Where a Hugging Face Hub is, how to log in, and how much of it is kept.",
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.endpoint"),
     printcolumn(name = "Token", type_ = "string", json_path = ".spec.tokenSecretRef.name"),
+    printcolumn(
+        name = "Reachable",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Reachable\")].status"
+    ),
+    printcolumn(name = "User", type_ = "string", json_path = ".status.authenticatedAs"),
     printcolumn(name = "Entries", type_ = "integer", json_path = ".status.entries"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -147,6 +154,18 @@ pub struct HubConnectionStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The account that the Hub takes the token for, when it was last asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated_as: Option<String>,
+    /// Who takes from the Hub by way of the connection, and who waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<ConnectionQueue>,
+    /// What was tried to find out whether the Hub can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<AttemptsStatus>,
+    /// The generation of the spec that the Hub was last checked with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_generation: Option<i64>,
     /// How many entries use the connection.
     #[serde(default)]
     pub entries: i64,
@@ -161,6 +180,16 @@ pub struct HubConnectionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["claimName"]))]
     pub claims: Vec<ClaimUseStatus>,
+}
+
+/// Who takes from a connection's Hub.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionQueue {
+    /// How many Jobs take from the Hub now.
+    pub running: i64,
+    /// How many entries wait for that.
+    pub waiting: i64,
 }
 
 /// A shared claim, and the connection's models in it.

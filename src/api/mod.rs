@@ -85,6 +85,10 @@ pub mod label {
     pub const ANY_REPO: &str = "any";
     /// A digest of the volume (claim, subPath) that a Job writes to.
     pub const VOLUME: &str = "modelcache.dev/volume";
+    /// On the Job that checks a connection: its name, for people; it is cut to 63 characters.
+    pub const CHECK: &str = "modelcache.dev/check";
+    /// On the Job that checks a connection: its uid, for the operator.
+    pub const CHECK_UID: &str = "modelcache.dev/check-uid";
     /// On a Job that takes from a Hub: a digest of the Hub's host and port, for counting.
     pub const HUB: &str = "modelcache.dev/hub-host";
     /// On a Job that takes from a Hub: the uid of the connection that it goes by, for counting.
@@ -95,7 +99,8 @@ pub mod label {
 pub mod annotation {
     /// The user that created an entry or an import; an admission policy guards it.
     pub const CREATED_BY: &str = "modelcache.dev/created-by";
-    /// Any new value makes a failed entry try again now, an evicted one come back, and a drifted one take the newer commit.
+    /// Any new value makes a failed entry try again now, an evicted one come back, and a drifted one take the newer commit; a
+    /// connection is checked again.
     pub const RETRY: &str = "modelcache.dev/retry";
     /// On a Job: the generation of the entry's spec that it was made for.
     pub const GENERATION: &str = "modelcache.dev/generation";
@@ -132,6 +137,10 @@ pub mod condition {
     pub const COMPLETE: &str = "Complete";
     /// The models of a connection keep its `cache.retention`.
     pub const WITHIN_LIMITS: &str = "WithinLimits";
+    /// A connection's Hub answers.
+    pub const REACHABLE: &str = "Reachable";
+    /// A connection's Hub takes its token.
+    pub const AUTHENTICATED: &str = "Authenticated";
     /// Something keeps the deletion from ending.
     pub const DELETION_BLOCKED: &str = "DeletionBlocked";
 }

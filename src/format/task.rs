@@ -14,7 +14,7 @@ pub const TASK_VARIABLE: &str = "MODELCACHE_TASK";
 pub struct Task {
     /// Carried by every line that the worker writes; lines without it are not the worker's.
     pub nonce: String,
-    /// Where the volume's root is mounted; empty for a [`Work::Resolve`], which has none.
+    /// Where the volume's root is mounted; empty for a [`Work::Resolve`] and a [`Work::Check`], which have none.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub volume: PathBuf,
     /// A folder below the volume's root that is the cache's root. The worker makes it, as the kubelet would make it as root.
@@ -47,6 +47,8 @@ pub enum Work {
     List(List),
     /// Tell which commit a model is at, and what room it takes.
     Resolve(Resolve),
+    /// Tell whether a Hub can be reached, and whose token it is.
+    Check(Check),
     /// Tell what is on the volume, held against its entries. Nothing is written.
     Inventory,
     /// Take a model that is on the volume already, after reading all of it. Nothing is written.
@@ -245,6 +247,14 @@ pub struct Question {
     /// Which of the model's files.
     #[serde(default)]
     pub files: FileChoice,
+}
+
+/// The question whether a Hub can be reached. No volume is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Check {
+    /// Where the Hub is and how to reach it.
+    pub hub: HubAccess,
 }
 
 /// The adoption of a model that is on the volume already.

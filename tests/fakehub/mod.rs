@@ -21,6 +21,8 @@ pub use tls::Authority;
 
 pub const COMMIT: &str = "7dbbc90392e2f80f3d3c277d6e90027e55de9125";
 pub const REPO: &str = "org/tiny";
+/// Whose token the Hub wants, where it wants one.
+pub const ACCOUNT: &str = "ada";
 
 /// A file of the fake repo.
 #[derive(Clone)]
@@ -303,6 +305,10 @@ impl Hub {
         let given = header(request, "authorization");
         if !path.starts_with("/cdn/") && wanted.is_some_and(|token| given != Some(format!("Bearer {token}"))) {
             return refusal(401, "RepoNotFound");
+        }
+        // Without tokens it knows no accounts, as mirrors.
+        if path == "/api/whoami-v2" && self.token.lock().unwrap().is_some() {
+            return json(serde_json::json!({"type": "user", "name": ACCOUNT, "orgs": []}).to_string(), None);
         }
         if path.starts_with(&format!("/api/models/{REPO}/revision/")) {
             return self.info();

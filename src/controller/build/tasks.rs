@@ -6,6 +6,7 @@ use super::job::{Attempt, Mount, VOLUME_PATH};
 use crate::api::connection::{CaBundleKind, ProxySpec};
 use crate::api::{ModelCacheEntry, annotation, label};
 use crate::controller::config::Config;
+use crate::controller::plan::connection::ObservedConnection;
 use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::inventory::ObservedInventory;
@@ -16,7 +17,7 @@ use crate::controller::plan::{
 };
 use crate::format::layout::Source;
 use crate::format::task::{
-    Adopt, ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile,
+    Adopt, ArchivePlace, ArchiveUrl, Check, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile,
     ProxyChoice, Question, Resolve, Task, Work,
 };
 use crate::ident::{ByteRate, ModelRef, RelPath, Sha256};
@@ -241,6 +242,27 @@ pub fn list_job(observed: &ObservedImport, folder: &Folder) -> Job {
         mounts: vec![Mount::claim("archive", &folder.claim, ARCHIVE_PATH, true)],
     };
     attempt.job()
+}
+
+/// The Job that asks whether a connection's Hub can be reached, and whose token it is.
+pub fn check_job(observed: &ObservedConnection, hub: &HubView) -> Job {
+    let owner = Owner::of_connection(observed);
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: PathBuf::new(),
+        sub_path: None,
+        policy: None,
+        work: Work::Check(Check { hub: hub_access(hub) }),
+    };
+    let attempt = Attempt {
+        owner: &owner,
+        config: &observed.config,
+        task: &task,
+        writes_to: None,
+        settings: &observed.job_settings(),
+        mounts: token_mount(hub).into_iter().chain(ca_mount(&owner, hub)).collect(),
+    };
+    for_hub(attempt.job(), hub)
 }
 
 /// The Job that tells what is on a volume.

@@ -74,11 +74,25 @@ pub(super) async fn connection_use(
     let namespace = connection.namespace().unwrap_or_default();
     // The entries' watch may have heard of none yet; it ends with the operator, and then this round ends too.
     let _ = context.entries.wait_until_ready().await;
+    let subject = Subject {
+        namespace: &namespace,
+        label: label::CHECK_UID,
+        uid: connection.uid().unwrap_or_default(),
+        claim: None,
+        archive_claim: None,
+        recorded: connection.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
+    };
+    let now = Timestamp::now();
+    let scene = scene::observe(&context.client, &subject, now).await?;
     Ok(ObservedConnection {
         connection: connection.clone(),
         entries: neighbours(context, &namespace),
         consumers: consumers(context, &namespace, false).await?,
-        now: Timestamp::now(),
+        config: context.config.clone(),
+        scene,
+        running: context.line.running().await,
+        now,
+        nonce: nonce(),
     })
 }
 

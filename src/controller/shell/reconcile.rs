@@ -113,9 +113,8 @@ impl Round for HubConnection {
     fn decide(observed: &ObservedConnection) -> Plan<Self::Status> {
         connection::decide(observed)
     }
-    fn obstructed(observed: &ObservedConnection, _: &Met<'_>, _: &[Met<'_>]) -> Plan<Self::Status> {
-        // There is nothing to do for one.
-        connection::decide(observed)
+    fn obstructed(observed: &ObservedConnection, first: &Met<'_>, _: &[Met<'_>]) -> Plan<Self::Status> {
+        connection::obstructed(observed, &first.obstacle)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{WatchPause, made_for, reconcile};
 use crate::api::{HubConnection, ModelCacheEntry, label};
 use crate::controller::config::Config;
-use crate::controller::plan::queue::{self, Queue};
+use crate::controller::plan::queue::{self, Queue, Running};
 use crate::controller::plan::{ConnectionSight, Consumer, room};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{StreamExt, pin_mut};
@@ -15,10 +15,29 @@ use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
+/// What happened to Jobs.
+#[derive(Debug, Clone)]
+pub(super) enum Touched {
+    /// One came, went or changed; the uid of its connection.
+    Job { connection: Option<String> },
+    /// The watch began anew: any may have gone unnoticed.
+    Any,
+}
+
+impl Touched {
+    /// Whether it may concern this connection.
+    pub(super) fn concerns(&self, uid: Option<&String>) -> bool {
+        match self {
+            Self::Job { connection } => connection.as_ref() == uid,
+            Self::Any => true,
+        }
+    }
+}
+
 /// The watch, and whom it tells.
 pub(super) struct Slots {
     writer: Writer<Job>,
-    listeners: Vec<UnboundedSender<()>>,
+    listeners: Vec<UnboundedSender<Touched>>,
 }
 
 impl Slots {
@@ -27,8 +46,8 @@ impl Slots {
         (store, Self { writer, listeners: Vec::new() })
     }
 
-    /// That something happened, from now on.
-    pub(super) fn listen(&mut self) -> UnboundedReceiver<()> {
+    /// What happens from now on.
+    pub(super) fn listen(&mut self) -> UnboundedReceiver<Touched> {
         let (sender, receiver) = unbounded();
         self.listeners.push(sender);
         receiver
@@ -44,11 +63,16 @@ impl Slots {
             match event {
                 Ok(event) => {
                     self.writer.apply_watcher_event(&event);
-                    if matches!(event, Event::Apply(_) | Event::Delete(_) | Event::InitDone) {
-                        for listener in &self.listeners {
-                            // A controller that has ended listens no more.
-                            let _ = listener.unbounded_send(());
+                    let touched = match event {
+                        Event::Apply(job) | Event::Delete(job) => {
+                            Touched::Job { connection: job.labels().get(label::CONNECTION_UID).cloned() }
                         }
+                        Event::InitDone => Touched::Any,
+                        Event::Init | Event::InitApply(_) => continue,
+                    };
+                    for listener in &self.listeners {
+                        // A controller that has ended listens no more.
+                        let _ = listener.unbounded_send(touched.clone());
                     }
                 }
                 Err(error) => tracing::warn!(error = reconcile::causes(&error), "the watch of Jobs is started again"),
@@ -74,6 +98,13 @@ impl Line {
         let _ = self.jobs.wait_until_ready().await;
         let _ = self.connections.wait_until_ready().await;
         self.seen()
+    }
+
+    /// Who is at work, once the watch knows.
+    pub(super) async fn running(&self) -> Vec<Running> {
+        let _ = self.jobs.wait_until_ready().await;
+        let jobs = self.jobs.state();
+        queue::running(jobs.iter().map(AsRef::as_ref))
     }
 
     fn seen(&self) -> Queue {

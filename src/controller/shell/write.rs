@@ -59,14 +59,13 @@ impl Subject for ModelCacheEntry {
 }
 
 impl Subject for HubConnection {
-    /// Nothing is made for a connection.
-    const UID_LABEL: &'static str = "";
+    const UID_LABEL: &'static str = label::CHECK_UID;
     type Status = HubConnectionStatus;
     fn said(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
-    fn attempts(_: &Self::Status) -> Option<&AttemptsStatus> {
-        None
+    fn attempts(status: &Self::Status) -> Option<&AttemptsStatus> {
+        status.attempts.as_ref()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is decided, told as stories: a world, a plan, the world after it.
 
 mod archive;
+mod check;
 mod deletion;
 mod effective;
 mod eviction;
