@@ -30,6 +30,7 @@ mod tests;
 mod update;
 pub mod usage;
 mod wanted;
+pub mod warnings;
 pub mod writers;
 
 pub use consumer::Consumer;

@@ -168,7 +168,7 @@ impl Wanted {
 }
 
 /// Why the connection does not allow it, as far as that can be told before anything is fetched.
-fn denied(origin: &Origin, policy: Option<&Policy>) -> Option<Why> {
+pub(super) fn denied(origin: &Origin, policy: Option<&Policy>) -> Option<Why> {
     let policy = policy?;
     let (repo, weights) = match origin {
         Origin::Hub { model, files } => (Some(&model.repo), files.weights),
