@@ -44,13 +44,16 @@ pub fn decide(observed: &Observed) -> Plan {
     let wanted = match Wanted::of(observed) {
         Ok(wanted) => wanted,
         // What is on the volume needs no Hub any more, and nobody's leave.
-        Err(why) if [Reason::ConnectionNotFound, Reason::PolicyDenied].contains(&why.reason) && is_kept(observed) => {
+        Err(why) if why.reason == Reason::ConnectionNotFound && is_kept(observed) => {
             return finish(observed, Draft::of(observed), actions, None);
         }
         Err(why) if why.reason == Reason::PolicyDenied => {
             // What is under way is not allowed any more either.
             let current = observed.current().filter(|attempt| attempt.job.metadata.deletion_timestamp.is_none());
             actions.extend(current.and_then(|attempt| delete_job(attempt.job)));
+            if is_kept(observed) {
+                return finish(observed, Draft::of(observed), actions, None);
+            }
             return refuse(observed, &why, actions);
         }
         Err(why) => return refuse(observed, &why, actions),
