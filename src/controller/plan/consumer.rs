@@ -59,6 +59,11 @@ impl Consumer {
         self.metadata.creation_timestamp.as_ref().map(|time| time.0)
     }
 
+    /// Whether it has been told to end.
+    pub fn is_ending(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
     /// Who it is, for people: `team-a/default/Deployment/web`.
     pub fn identity(&self) -> String {
         format!("{}/{}/{}", self.metadata.namespace.as_deref().unwrap_or_default(), self.account, self.owner)

@@ -1,9 +1,9 @@
 //! The decision: what should be done for one entry, and what its status says.
 
 use super::attempt::{Standing, lost, standing};
-use super::observed::{Attempt, Observed, Peer};
+use super::observed::{Attempt, Observed, Peer, task_of};
 use super::status::{Draft, claim_trouble, finish};
-use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files};
+use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files, merge};
 use super::{Action, Freshness, Plan, Why, backoff, deletion, eviction, placement, record, sizing, update};
 use crate::api::entry::ReclaimPolicy;
 use crate::api::{FINALIZER, Phase};
@@ -70,7 +70,7 @@ pub fn decide(observed: &Observed) -> Plan {
             if let Some(retry) = observed.asked_to_retry() {
                 draft.start_anew(Some(retry));
             }
-            let message = "the Job did not start, and the spec or the operator's settings changed or a retry was asked for: it is made anew";
+            let message = "the Job did not start, and the spec, the operator's settings or the node of its claim changed, or a retry was asked for: it is made anew";
             draft.phase(Phase::Provisioning, "Provisioning", message);
             finish(observed, draft, actions, Some(LISTEN_EVERY))
         }
@@ -98,11 +98,19 @@ fn is_transfer(attempt: &Attempt<'_>) -> bool {
     attempt.task.as_ref().is_some_and(|task| is(&task.work))
 }
 
-/// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
-/// the remedy.
+/// Whether a Job cannot start and was made for an earlier spec, or for a node that need not be its own any more. A Job's own
+/// spec cannot be changed, and the new one may be the remedy.
 pub(super) fn is_stuck_in_the_past(observed: &Observed, job: &Job) -> bool {
-    (is_of_the_past(observed, job) || observed.asked_to_retry().is_some())
-        && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
+    let Standing::Starting(Some(why)) = standing(&observed.scene, job) else { return false };
+    is_of_the_past(observed, job) || observed.asked_to_retry().is_some() || is_misplaced(observed, job, &why)
+}
+
+/// Whether no node can take a Job that one made now would not keep from another node.
+pub(super) fn is_misplaced(observed: &Observed, job: &Job, why: &Why) -> bool {
+    let settings = || merge(observed.entry.spec.job.clone().unwrap_or_default(), &observed.config.job);
+    // A question has no volume, and is placed nowhere.
+    let has_volume = task_of(job).is_some_and(|task| !matches!(task.work, Work::Resolve(_)));
+    why.reason == Reason::Unschedulable && has_volume && placement::is_elsewhere(&observed.scene, settings(), job)
 }
 
 /// Whether a Job was made for an earlier spec, or by an operator with another image.

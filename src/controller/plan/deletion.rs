@@ -4,7 +4,7 @@
 //! lets it end: it overrides the Pods that use the model, and whatever else is in the way leaves the files behind.
 
 use super::attempt::{Standing, lost, may_write, standing};
-use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_of_the_past};
+use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_misplaced, is_of_the_past};
 use super::observed::{Observed, Peer, PeerStanding, task_of};
 use super::record;
 use super::status::{Draft, Obstacle, finish};
@@ -221,9 +221,12 @@ fn remove_files(observed: &Observed, forced: bool) -> Plan {
         Standing::Starting(Some(_)) | Standing::Failed(_) if forced => give_up(observed),
         _ if forced && is_older(&attempt.job.metadata, PATIENCE, observed) => give_up(observed),
         // The new spec may be the remedy, and a Job's own cannot be changed.
-        Standing::Starting(Some(_)) if is_of_the_past(observed, attempt.job) => {
+        Standing::Starting(Some(why))
+            if is_of_the_past(observed, attempt.job) || is_misplaced(observed, attempt.job, &why) =>
+        {
             let actions = delete_job(attempt.job).into_iter().collect();
-            deleting(observed, actions, "the Job did not start and the spec changed: it is made anew", None)
+            let message = "the Job did not start, and the spec or the node of its claim changed: it is made anew";
+            deleting(observed, actions, message, None)
         }
         Standing::Starting(why) => deleting(observed, Vec::new(), &removes, why.as_ref().map(Blocked::from)),
         Standing::Running(_) => deleting(observed, Vec::new(), &removes, None),
