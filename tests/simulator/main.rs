@@ -52,7 +52,7 @@ const NAMED: [u64; 8] = [
     // A shared claim was deleted and made anew before a worker's end was recorded: the entry became Ready on an empty volume.
     258, // Since then, expectations that were wrong:
     // A claim that goes waits for the Pods that have it.
-    11, // A Pod with another revision's hub cache keeps a model from being deleted.
+    11,  // A Pod with another revision's hub cache keeps a model from being deleted.
     125, // It does not bring one back.
     226, // What is in a claim that goes, and that Pods still have, is left to it.
     392,
