@@ -33,7 +33,8 @@ pub(crate) fn place_of(cluster: &Cluster, entry: &ModelCacheEntry) -> Option<Pla
 fn true_place(cluster: &Cluster, entry: &ModelCacheEntry) -> Option<Place> {
     let (claim, root, key) = place_of(cluster, entry).or_else(|| {
         let (claim, root) = volume_of(entry)?;
-        Some((cluster.claims.get(&claim)?.uid()?, root.unwrap_or_default(), String::new()))
+        let claim = cluster.claims.get(&claim).filter(|claim| claim.metadata.deletion_timestamp.is_none())?;
+        Some((claim.uid()?, root.unwrap_or_default(), String::new()))
     })?;
     let archive = entry.spec.source.as_ref().and_then(|source| archive(source.archive.as_ref()?.path.as_deref()?).ok());
     let fits = |model: &ModelRef| entry.spec.repo.as_deref().is_none_or(|repo| repo == model.repo.as_str());

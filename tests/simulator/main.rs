@@ -41,14 +41,21 @@ const PATIENCE: usize = 50_000;
 const LINES: usize = 150;
 
 /// Seeds that once found something. They shift with every change of what is rolled: a bug is worth a pure test too.
-const NAMED: [u64; 3] = [
-    // An archive's entry was deleted before its archive's revision was heard, and its files were to be left: the expectation was
-    // about the model without that revision.
+const NAMED: [u64; 8] = [
+    // Before Pods, sizes and updates were rolled:
+    // An archive's entry was deleted before its archive's revision was heard, and its model stayed.
     155,
     // An own claim's name was taken, and the archive's claim was missing, which is said first: the expectation was the other way round.
     186,
     // A Hub entry was deleted just after its worker published, with a younger twin of an archive: the model stayed.
     228,
+    // A shared claim was deleted and made anew before a worker's end was recorded: the entry became Ready on an empty volume.
+    258, // Since then, expectations that were wrong:
+    // A claim that goes waits for the Pods that have it.
+    11,  // A Pod with another revision's hub cache keeps a model from being deleted.
+    125, // It does not bring one back.
+    226, // What is in a claim that goes, and that Pods still have, is left to it.
+    392,
 ];
 
 /// What happened, told line by line where somebody listens.

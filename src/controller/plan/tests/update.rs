@@ -199,11 +199,15 @@ fn what_was_replaced_goes_when_nobody_can_have_it_any_more() {
     let (plan, mut world) = round(world.forgotten());
     assert_eq!(kinds(&plan), ["DeleteJob"], "the Pod has it");
     world.scene.consumers.clear();
+    let asked = decide(&world.clone().annotated(annotation::RETRY, "1"));
+    assert!(matches!(task(&asked), Work::Resolve(_)), "a wish goes first");
     let (plan, world) = round(world);
     let tidies = download(&plan);
     assert_eq!((tidies.seen_at, tidies.mounted, tidies.keep), (NEWER.parse().ok(), vec![], 0));
     assert_eq!((plan.status.phase, drifted(&plan)), (Some(Phase::Ready), ("False", "UpToDate")));
     let before = world.entry.status.clone().unwrap().update.unwrap();
+    let (_, asked) = round(updated(world.clone().later(60)).annotated(annotation::RETRY, "1"));
+    assert!(matches!(task(&round(asked.forgotten()).0), Work::Resolve(_)), "and is not taken for fulfilled");
     let (plan, world) = round(updated(world.later(60)));
     let after = plan.status.update.clone().unwrap();
     assert_eq!((after.replaced.len(), after.checked_at), (0, before.checked_at), "the Hub was not asked");
