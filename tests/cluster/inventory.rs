@@ -122,3 +122,10 @@ async fn a_disk_is_told_lost_and_found() {
     let models = stage.disk("models", 64).await;
     Box::pin(told_lost_and_found(&mut stage, &models)).await;
 }
+
+#[tokio::test]
+async fn a_provisioned_volume_is_told_lost_and_found() {
+    let mut stage = Stage::new("inventory-dynamic").await;
+    let models = stage.dynamic("models").await;
+    Box::pin(told_lost_and_found(&mut stage, &models)).await;
+}
