@@ -274,7 +274,9 @@ fn walk<'a>(running: &[Running], line: &'a [Waiting], limit: Option<u32>) -> Vec
             return Some(Spent::Hub);
         }
         *hub += 1;
-        connection.into_iter().for_each(|(used, _)| *used += 1);
+        if let Some((used, _)) = connection {
+            *used += 1;
+        }
         None
     };
     line.iter().map(|waiting| (waiting, give(waiting))).collect()
