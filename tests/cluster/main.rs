@@ -20,6 +20,7 @@ mod eviction;
 mod fakehub;
 mod happy;
 mod harness;
+mod inject;
 mod inventory;
 mod lifecycle;
 mod refusals;
