@@ -1,6 +1,8 @@
 //! `HubConnection`: where a Hub is and how to log in.
 
-use super::rules::{ENDPOINT_PATTERN, PERIOD_PATTERN, PROXY_PATTERN};
+use super::job::JobSettings;
+use super::rules::{ENDPOINT_PATTERN, PERIOD_PATTERN, PROXY_PATTERN, unsupported};
+use super::storage::StorageSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -33,7 +35,13 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.cache) || !has(self.cache.retention) || !has(self.cache.retention.maxUsed) || (isQuantity(self.cache.retention.maxUsed) && !quantity(self.cache.retention.maxUsed).isLessThan(quantity('1k')))")
         .message("spec.cache.retention.maxUsed must be a quantity of at least 1k, such as 500Gi"),
     validation = Rule::new("!has(self.cache) || !has(self.cache.retention) || !has(self.cache.retention.minFree) || (isQuantity(self.cache.retention.minFree) && !quantity(self.cache.retention.minFree).isLessThan(quantity('1k')))")
-        .message("spec.cache.retention.minFree must be a quantity of at least 1k, such as 50Gi")
+        .message("spec.cache.retention.minFree must be a quantity of at least 1k, such as 50Gi"),
+    validation = unsupported!("!has(self.maxConcurrentJobs)", "spec.maxConcurrentJobs"),
+    validation = unsupported!("!has(self.allow)", "spec.allow"),
+    validation = Rule::new("!has(self.cache) || !has(self.cache.storage) || has(self.cache.storage.claimName) != has(self.cache.storage.volumeClaimTemplate)")
+        .message("spec.cache.storage must have exactly one of claimName and volumeClaimTemplate"),
+    validation = Rule::new("!has(self.cache) || !has(self.cache.storage) || !has(self.cache.storage.volumeClaimTemplate) || !has(self.cache.storage.volumeClaimTemplate.spec.resources) || !has(self.cache.storage.volumeClaimTemplate.spec.resources.requests) || !('storage' in self.cache.storage.volumeClaimTemplate.spec.resources.requests) || (isQuantity(self.cache.storage.volumeClaimTemplate.spec.resources.requests['storage']) && quantity(self.cache.storage.volumeClaimTemplate.spec.resources.requests['storage']).isGreaterThan(quantity('0')))")
+        .message("spec.cache.storage.volumeClaimTemplate.spec.resources.requests.storage must be a positive quantity such as 20Gi")
 )]
 pub struct HubConnectionSpec {
     /// The Hub's base address. Default: the operator's.
@@ -54,15 +62,62 @@ pub struct HubConnectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub limit_bytes_per_second: Option<String>,
+    /// The most Jobs that take something from the Hub at the same time for this connection's entries. Default: no limit but the
+    /// operator's. (Not supported yet.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_concurrent_jobs: Option<i32>,
+    /// What may be kept. Default: everything. (Not supported yet.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<AllowSpec>,
     /// What holds for the models that come from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,
 }
 
-/// What holds for the models of a connection.
+/// What may be kept.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+pub struct AllowSpec {
+    /// Globs of repos: `org/*`. A repo that none of them matches is `PolicyDenied`. Default: every repo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 256)))]
+    pub repos: Option<Vec<String>>,
+    /// Formats of weights. Files of other formats are left out, and a model that has weights in other formats only is
+    /// `PolicyDenied`. `Pytorch` files are pickles, which run code when they are loaded. Default: every format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 7))]
+    pub weights: Option<Vec<WeightsFormat>>,
+}
+
+/// A format of weights.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[allow(missing_docs, reason = "a schema with a description per value is not structural; `Weights` documents them")]
+pub enum WeightsFormat {
+    Safetensors,
+    Pytorch,
+    Gguf,
+    Onnx,
+    Tensorflow,
+    Flax,
+    Rust,
+}
+
+/// What holds for the models of a connection.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct CacheSpec {
+    /// Whether a model that a Pod asks for is fetched though nobody made an entry for it. Only of
+    /// the connection named `default`. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_populate: Option<bool>,
+    /// Where entries without `spec.storage` keep their files. An entry takes it when its first attempt begins, and stays there
+    /// whatever is written here later. Default: the operator's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+    /// Settings of the Jobs of entries that use this connection, where `spec.job` of the entry has none. Default: the operator's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobSettings>,
     /// When models go by themselves. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<CacheRetention>,

@@ -1,5 +1,6 @@
 //! What the operator says of an entry.
 
+use super::storage::StorageSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct ModelCacheEntryStatus {
     /// Where the model is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeStatus>,
+    /// What holds for the entry with every default filled in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<EffectiveStatus>,
     /// How far the transfer is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressStatus>,
@@ -105,6 +109,15 @@ impl Phase {
         Self::Evicted,
         Self::Deleting,
     ];
+}
+
+/// What holds for an entry with every default filled in.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveStatus {
+    /// Where an entry without `spec.storage` keeps its files. Once an attempt began, no other default changes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
 }
 
 /// What the model was found to be before there was a claim for it.

@@ -10,8 +10,8 @@ use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::inventory::ObservedInventory;
 use crate::controller::plan::{
-    ArchiveSpot, CaSource, Freshness, HubView, Observed, Origin, Wanted, Why, hub_view, known_model, merge, origin,
-    placement, wanted_claim,
+    ArchiveSpot, CaSource, Freshness, HubView, Observed, Origin, Wanted, Why, hub_view, known_model, origin, placement,
+    settings, storage_of, wanted_claim,
 };
 use crate::format::layout::Source;
 use crate::format::task::{
@@ -141,8 +141,7 @@ fn source_of(observed: &Observed) -> Option<Sha256> {
 
 /// The Job that removes the entry's files from a shared claim, or why it has to wait. It needs no Hub, so it cannot fail for one.
 pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
-    let spec = &observed.entry.spec;
-    let Some(storage) = &spec.storage else { return Ok(None) };
+    let Some(storage) = storage_of(&observed.entry) else { return Ok(None) };
     let Some(claim_name) = storage.claim_name.as_deref() else { return Ok(None) };
     let task = Task {
         nonce: observed.nonce.clone(),
@@ -155,7 +154,7 @@ pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
             source: source_of(observed),
         }),
     };
-    let settings = merge(spec.job.clone().unwrap_or_default(), &observed.config.job);
+    let settings = settings(&observed.entry, &observed.connection, &observed.config);
     let settings = placement::place(&observed.scene, settings)?;
     let attempt = Attempt {
         owner: &Owner::of(observed),

@@ -3,6 +3,7 @@
 use super::attempt::{Standing, standing};
 use super::observed::{Attempt, Observed, Peer};
 use super::status::{Draft, claim_trouble, finish};
+use super::storage::{self, storage_of};
 use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files};
 use super::{Action, Freshness, Plan, Why, backoff, deletion, eviction, placement, record, sizing, update};
 use crate::api::entry::ReclaimPolicy;
@@ -35,6 +36,9 @@ pub fn decide(observed: &Observed) -> Plan {
         && let Some(why) = eviction::due(observed)
     {
         return eviction::begin(observed, why, actions);
+    }
+    if let Some(plan) = storage::settle(observed, &actions) {
+        return plan;
     }
     let wanted = match Wanted::of(observed) {
         Ok(wanted) => wanted,
@@ -143,7 +147,7 @@ fn duplicate(observed: &Observed, wanted: &Wanted) -> Option<Why> {
 /// What depends neither on how the work stands nor on a Hub: our finalizer, the claim's owner, recorded Jobs.
 fn housekeeping(observed: &Observed) -> Vec<Action> {
     let mut actions = Vec::new();
-    match (leaves_files(&observed.entry.spec), has_finalizer(observed)) {
+    match (leaves_files(&observed.entry), has_finalizer(observed)) {
         (true, false) if may_have_written(observed) => actions.push(Action::AddFinalizer),
         (false, true) => actions.push(Action::RemoveFinalizer),
         _ => {}
@@ -161,7 +165,10 @@ fn housekeeping(observed: &Observed) -> Vec<Action> {
 
 /// Whether an attempt was begun at some time. From then on, and not before, there may be something to remove.
 fn may_have_written(observed: &Observed) -> bool {
-    observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some()) || !observed.scene.jobs.is_empty()
+    // While a default's claim is waited for, the default may still be another one tomorrow.
+    let is_settled = observed.entry.spec.storage.is_some() || storage::has_begun(observed);
+    let names_volume = observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some());
+    (is_settled && names_volume) || !observed.scene.jobs.is_empty()
 }
 
 pub(super) fn has_finalizer(observed: &Observed) -> bool {
@@ -174,7 +181,7 @@ fn phase(observed: &Observed) -> Option<Phase> {
 
 fn claim_owner(observed: &Observed) -> Option<Action> {
     let spec = &observed.entry.spec;
-    spec.storage.as_ref()?.volume_claim_template.as_ref()?;
+    storage_of(&observed.entry)?.volume_claim_template.as_ref()?;
     let claim = observed.scene.claim.as_ref().filter(|_| observed.claim_is_own())?;
     let owned = claim.metadata.owner_references.iter().flatten().any(|owner| owner.uid == observed.uid());
     let should = spec.reclaim_policy.unwrap_or_default() == ReclaimPolicy::Delete;
@@ -387,7 +394,7 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
         };
         (build::transfer_job(observed, wanted, &Freshness::of(observed, None)), Phase::Provisioning, "Provisioning")
     };
-    if leaves_files(&observed.entry.spec) && !has_finalizer(observed) && !actions.contains(&Action::AddFinalizer) {
+    if leaves_files(&observed.entry) && !has_finalizer(observed) && !actions.contains(&Action::AddFinalizer) {
         actions.push(Action::AddFinalizer);
     }
     let name = job.metadata.name.clone().unwrap_or_default();

@@ -8,6 +8,7 @@ use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_of_t
 use super::observed::{Observed, Peer, PeerStanding, task_of};
 use super::record;
 use super::status::{Draft, Obstacle, finish};
+use super::storage::storage_of;
 use super::usage::{Usage, named};
 use super::{Action, Notice, Plan, Why, backoff, wanted};
 use crate::api::entry::ReclaimPolicy;
@@ -170,7 +171,7 @@ fn is_obstructed(observed: &Observed) -> bool {
 /// Whether there is, or may be, something of this entry on a volume that outlives it.
 fn has_files_to_remove(observed: &Observed) -> bool {
     let spec = &observed.entry.spec;
-    let shared = spec.storage.as_ref().is_some_and(|storage| storage.claim_name.is_some());
+    let shared = storage_of(&observed.entry).is_some_and(|storage| storage.claim_name.is_some());
     if !shared || spec.reclaim_policy == Some(ReclaimPolicy::Retain) {
         return false;
     }

@@ -23,6 +23,7 @@ mod record;
 pub mod room;
 pub mod sizing;
 pub mod status;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -37,11 +38,12 @@ pub use figures::{Figures, VolumeFigures};
 pub use observed::{ConnectionSight, Observed, Peer, PeerStanding, Scene, Warning, peers};
 pub use record::newly_failed;
 pub use status::{Obstacle, obstructed};
+pub use storage::storage_of;
 pub use update::Freshness;
 pub use usage::Usage;
 pub use wanted::{
-    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, hub_view, known_model, merge, origin, volume_of,
-    wanted_claim, without_query,
+    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, hub_view, known_model, merge, origin, settings,
+    volume_of, wanted_claim, without_query,
 };
 
 use crate::api::{ModelCacheEntry, ModelCacheEntryStatus};

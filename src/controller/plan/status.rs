@@ -6,6 +6,7 @@ use super::record::{self, Says, signed};
 use super::wanted::{Origin, Wanted, known_model};
 use super::{Action, Met, Notice, Plan, Why, decide, deletion, eviction, sizing, update, usage};
 use crate::api::status::{AttemptsStatus, DisplayStatus, EvictionStatus, ManifestStatus, ResolvedStatus, VolumeStatus};
+use crate::api::storage::StorageSpec;
 use crate::api::{ModelCacheEntryStatus, Phase, condition};
 use crate::format::outcome::{Done, Failed, Progress, Resolved, Room};
 use crate::ident::{Commit, ModelKey, ModelRef, Reason};
@@ -95,6 +96,12 @@ impl Draft {
         let volume = self.status.volume.get_or_insert_default();
         wanted.claim_name.clone_into(&mut volume.claim_name);
         self.attempts().next_retry_at = None;
+        self
+    }
+
+    /// The default for where the files are.
+    pub(super) fn keeps_in(&mut self, storage: Option<StorageSpec>) -> &mut Self {
+        self.status.effective.get_or_insert_default().storage = storage;
         self
     }
 

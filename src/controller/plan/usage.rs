@@ -7,6 +7,7 @@
 use super::consumer::{Consumer, MountedClaim};
 use super::observed::Observed;
 use super::record::{Says, condition_of, set_condition};
+use super::storage::storage_of;
 use super::wanted::{known_model, wanted_claim};
 use crate::api::{ModelCacheEntry, ModelCacheEntryStatus, condition};
 use crate::format::layout;
@@ -100,7 +101,7 @@ fn is_named(entry: &ModelCacheEntry, place: Option<&Place<'_>>, consumer: &Consu
 impl<'a> Place<'a> {
     fn of(entry: &'a ModelCacheEntry) -> Option<Self> {
         let model = known_model(entry)?;
-        let storage = entry.spec.storage.as_ref()?;
+        let storage = storage_of(entry)?;
         let root = Path::new(storage.sub_path.as_deref().unwrap_or_default());
         let commit = entry.status.as_ref().and_then(|status| status.commit.as_deref()?.parse().ok());
         let name = model.entry_name();

@@ -2,6 +2,7 @@
 
 use super::Why;
 use super::observed::{ConnectionSight, Observed};
+use super::storage::{nowhere, storage_of};
 use crate::api::connection::{CaBundleRef, ProxySpec, SecretKeyRef};
 use crate::api::entry::{ArchiveSource, FilesSpec, ReclaimPolicy, WeightsSpec};
 use crate::api::job::JobSettings;
@@ -132,8 +133,9 @@ impl Wanted {
     /// What the entry asks for, or why it cannot be had.
     pub fn of(observed: &Observed) -> Result<Self, Why> {
         let spec = &observed.entry.spec;
-        let storage = spec.storage.as_ref().ok_or_else(no_storage)?;
-        let (claim_name, template) = claim(observed.name(), storage)?;
+        let hub = hub_view(&observed.connection, &observed.config)?;
+        let storage = storage_of(&observed.entry).ok_or_else(|| nowhere(observed))?;
+        let (claim_name, template) = claim(observed.name(), storage).ok_or_else(|| nowhere(observed))?;
         let sub_path = storage.sub_path.as_deref().map(str::parse).transpose();
         Ok(Self {
             origin: origin(spec)?,
@@ -142,8 +144,8 @@ impl Wanted {
             sub_path: sub_path
                 .map_err(|error| Why::new(Reason::PermissionDenied, format!("spec.storage.subPath: {error}")))?,
             reclaim: spec.reclaim_policy.unwrap_or_default(),
-            hub: hub_view(&observed.connection, &observed.config)?,
-            job: merge(spec.job.clone().unwrap_or_default(), &observed.config.job),
+            hub,
+            job: settings(&observed.entry, &observed.connection, &observed.config),
             requested_by: requested_by(observed),
         })
     }
@@ -165,14 +167,14 @@ pub(super) fn is_mended(observed: &Observed, wanted: &Wanted) -> bool {
 }
 
 /// Whether files stay in somebody else's claim when the entry goes, and so need a finalizer to be removed.
-pub(super) fn leaves_files(spec: &ModelCacheEntrySpec) -> bool {
-    let shared = spec.storage.as_ref().is_some_and(|storage| storage.volume_claim_template.is_none());
-    shared && spec.reclaim_policy.unwrap_or_default() == ReclaimPolicy::Delete
+pub(super) fn leaves_files(entry: &ModelCacheEntry) -> bool {
+    let shared = storage_of(entry).is_some_and(|storage| storage.volume_claim_template.is_none());
+    shared && entry.spec.reclaim_policy.unwrap_or_default() == ReclaimPolicy::Delete
 }
 
 /// The name of the claim that an entry uses.
 pub fn wanted_claim(entry: &ModelCacheEntry) -> Option<String> {
-    let storage = entry.spec.storage.as_ref()?;
+    let storage = storage_of(entry)?;
     storage.claim_name.clone().or_else(|| entry.metadata.name.clone())
 }
 
@@ -183,12 +185,8 @@ pub fn archive_claim(entry: &ModelCacheEntry) -> Option<String> {
 
 /// The volume that an entry uses: claim and folder. Two entries with the same, and one model, are twins.
 pub fn volume_of(entry: &ModelCacheEntry) -> Option<(String, Option<String>)> {
-    let sub_path = entry.spec.storage.as_ref()?.sub_path.clone();
+    let sub_path = storage_of(entry)?.sub_path.clone();
     Some((wanted_claim(entry)?, sub_path))
-}
-
-fn no_storage() -> Why {
-    Why::new(Reason::PVCPending, "spec.storage is missing: name a claim or give a volumeClaimTemplate")
 }
 
 /// The model of an entry, as far as it is known: what an archive held, else what the spec names.
@@ -247,11 +245,11 @@ pub(super) fn parse_model(spec: &ModelCacheEntrySpec) -> Result<ModelRef, Why> {
     Ok(ModelRef { repo, revision })
 }
 
-fn claim(entry_name: &str, storage: &StorageSpec) -> Result<(String, Option<VolumeClaimTemplate>), Why> {
+fn claim(entry_name: &str, storage: &StorageSpec) -> Option<(String, Option<VolumeClaimTemplate>)> {
     match (&storage.claim_name, &storage.volume_claim_template) {
-        (Some(name), None) => Ok((name.clone(), None)),
-        (None, Some(template)) => Ok((entry_name.to_owned(), Some(template.clone()))),
-        _ => Err(no_storage()),
+        (Some(name), None) => Some((name.clone(), None)),
+        (None, Some(template)) => Some((entry_name.to_owned(), Some(template.clone()))),
+        _ => None,
     }
 }
 
@@ -313,7 +311,17 @@ pub fn hub_view(sight: &ConnectionSight, config: &Config) -> Result<HubView, Why
     })
 }
 
-/// The entry's settings, each with the operator's default behind it.
+/// The settings of an entry's Jobs: its own, each with the connection's and then the operator's behind it.
+pub fn settings(entry: &ModelCacheEntry, connection: &ConnectionSight, config: &Config) -> JobSettings {
+    let own = entry.spec.job.clone().unwrap_or_default();
+    let of_connection = match connection {
+        ConnectionSight::Found(connection) => connection.spec.cache.as_ref().and_then(|cache| cache.job.as_ref()),
+        ConnectionSight::Missing(_) | ConnectionSight::Defaults => None,
+    };
+    merge(of_connection.map_or(own.clone(), |job| merge(own, job)), &config.job)
+}
+
+/// Settings, each with a default behind it.
 pub fn merge(own: JobSettings, default: &JobSettings) -> JobSettings {
     let JobSettings {
         resources,

@@ -136,7 +136,12 @@ impl Known<'_> {
 
     /// Where entries of a connection are kept that do not say.
     pub(super) fn storage(&self, connection: Option<&str>) -> Option<&StorageSpec> {
-        let cache = self.connection(connection).and_then(|connection| connection.spec.cache.as_ref());
+        let found = self.connection(connection);
+        if connection.is_some() && found.is_none() {
+            // What it would say is not known.
+            return None;
+        }
+        let cache = found.and_then(|connection| connection.spec.cache.as_ref());
         cache.and_then(|cache| cache.storage.as_ref()).or(self.config.storage.default.as_ref())
     }
 }

@@ -1,6 +1,7 @@
 //! An entry, trimmed to what matters to a Pod that asks for its model.
 
 use super::super::record::condition_of;
+use super::super::storage::storage_of;
 use super::super::wanted::known_model;
 use crate::api::storage::StorageSpec;
 use crate::api::{ModelCacheEntry, Phase, condition};
@@ -73,7 +74,7 @@ impl From<ModelCacheEntry> for EntrySight {
     fn from(entry: ModelCacheEntry) -> Self {
         let model = known_model(&entry);
         let name = entry.metadata.name.as_deref().unwrap_or_default();
-        let volume = entry.spec.storage.as_ref().map(|storage| Volume::of(storage, name));
+        let volume = storage_of(&entry).map(|storage| Volume::of(storage, name));
         let status = entry.status.unwrap_or_default();
         let phase = status.phase.unwrap_or_default();
         // What is said of a transfer changes every two seconds, and nobody here wants to know.

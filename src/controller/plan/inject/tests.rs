@@ -7,7 +7,6 @@ use crate::controller::config::Config;
 use crate::controller::plan::Consumer;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const MODEL: &str = "org/model";

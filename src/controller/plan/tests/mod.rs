@@ -9,6 +9,7 @@ mod inventory;
 mod lifecycle;
 mod placement;
 mod sizing;
+mod storage;
 mod trouble;
 mod update;
 mod usage;
