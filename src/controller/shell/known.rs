@@ -7,10 +7,10 @@ use crate::controller::plan::inject::{EntrySight, Known};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt, pin_mut};
 use kube::runtime::reflector::store::Writer;
-use kube::runtime::reflector::{self, Lookup, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::WatchStreamExt;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource};
 use tokio_util::sync::CancellationToken;
 
 /// Whole entries pass through memory by the page.
@@ -90,7 +90,7 @@ async fn follow<K>(
     is_like: impl Fn(&K, &K) -> bool,
     stop: CancellationToken,
 ) where
-    K: Lookup<DynamicType = ()> + ResourceExt + Clone + 'static,
+    K: Resource<DynamicType = ()> + Clone + 'static,
 {
     let tell = |news| {
         // A listener that has ended listens no more.
@@ -111,7 +111,7 @@ async fn follow<K>(
             Event::Init | Event::InitApply(_) => None,
             Event::InitDone => Some(News::Anywhere),
             Event::Apply(object) => {
-                let known = store.get(&Lookup::to_object_ref(object, ()));
+                let known = store.get(&ObjectRef::from_obj(object));
                 let is_news = !known.is_some_and(|known| is_like(&known, object));
                 is_news.then(|| News::In(object.meta().namespace.clone().unwrap_or_default()))
             }
