@@ -1,7 +1,8 @@
 //! `HubConnection`: where a Hub is and how to log in.
 
 use super::job::JobSettings;
-use super::rules::{ENDPOINT_PATTERN, PERIOD_PATTERN, PROXY_PATTERN, unsupported};
+use super::rules::{ENDPOINT_PATTERN, PERIOD_PATTERN, PROXY_PATTERN};
+use super::status::AttemptsStatus;
 use super::storage::StorageSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -22,6 +23,12 @@ use serde::{Deserialize, Serialize};
     doc = "Where a Hugging Face Hub is, how to log in, and how much of it is kept.",
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.endpoint"),
     printcolumn(name = "Token", type_ = "string", json_path = ".spec.tokenSecretRef.name"),
+    printcolumn(
+        name = "Reachable",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Reachable\")].status"
+    ),
+    printcolumn(name = "User", type_ = "string", json_path = ".status.authenticatedAs"),
     printcolumn(name = "Entries", type_ = "integer", json_path = ".status.entries"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -36,8 +43,6 @@ use serde::{Deserialize, Serialize};
         .message("spec.cache.retention.maxUsed must be a quantity of at least 1k, such as 500Gi"),
     validation = Rule::new("!has(self.cache) || !has(self.cache.retention) || !has(self.cache.retention.minFree) || (isQuantity(self.cache.retention.minFree) && !quantity(self.cache.retention.minFree).isLessThan(quantity('1k')))")
         .message("spec.cache.retention.minFree must be a quantity of at least 1k, such as 50Gi"),
-    validation = unsupported!("!has(self.maxConcurrentJobs)", "spec.maxConcurrentJobs"),
-    validation = unsupported!("!has(self.allow)", "spec.allow"),
     validation = Rule::new("!has(self.cache) || !has(self.cache.storage) || has(self.cache.storage.claimName) != has(self.cache.storage.volumeClaimTemplate)")
         .message("spec.cache.storage must have exactly one of claimName and volumeClaimTemplate"),
     validation = Rule::new("!has(self.cache) || !has(self.cache.storage) || !has(self.cache.storage.volumeClaimTemplate) || !has(self.cache.storage.volumeClaimTemplate.spec.resources) || !has(self.cache.storage.volumeClaimTemplate.spec.resources.requests) || !('storage' in self.cache.storage.volumeClaimTemplate.spec.resources.requests) || (isQuantity(self.cache.storage.volumeClaimTemplate.spec.resources.requests['storage']) && quantity(self.cache.storage.volumeClaimTemplate.spec.resources.requests['storage']).isGreaterThan(quantity('0')))")
@@ -62,12 +67,13 @@ pub struct HubConnectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub limit_bytes_per_second: Option<String>,
-    /// The most Jobs that take something from the Hub at the same time for this connection's entries. Default: no limit but the
-    /// operator's. (Not supported yet.)
+    /// The most Jobs of this connection's entries that take from its Hub at the same time; the others are `Queued`. Imports do not
+    /// count. Default: no limit but the operator's for each Hub.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_concurrent_jobs: Option<i32>,
-    /// What may be kept. Default: everything. (Not supported yet.)
+    /// What may be kept, from the Hub and from archives that use this connection. What is on a volume already stays. Default:
+    /// everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow: Option<AllowSpec>,
     /// What holds for the models that come from here.
@@ -79,7 +85,7 @@ pub struct HubConnectionSpec {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowSpec {
-    /// Globs of repos: `org/*`. A repo that none of them matches is `PolicyDenied`. Default: every repo.
+    /// Globs of repos: `org/*`, where `*` stands for slashes too. A repo that none of them matches is `PolicyDenied`. Default: every repo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 256)))]
     pub repos: Option<Vec<String>>,
@@ -149,6 +155,18 @@ pub struct HubConnectionStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The account that the Hub takes the token for, when it was last asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated_as: Option<String>,
+    /// Who takes from the Hub by way of the connection, and who waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<ConnectionQueue>,
+    /// What was tried to find out whether the Hub can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<AttemptsStatus>,
+    /// The generation of the spec that the Hub was last checked with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_generation: Option<i64>,
     /// How many entries use the connection.
     #[serde(default)]
     pub entries: i64,
@@ -163,6 +181,16 @@ pub struct HubConnectionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["claimName"]))]
     pub claims: Vec<ClaimUseStatus>,
+}
+
+/// Who takes from a connection's Hub.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionQueue {
+    /// How many Jobs take from the Hub now.
+    pub running: i64,
+    /// How many entries wait for that.
+    pub waiting: i64,
 }
 
 /// A shared claim, and the connection's models in it.

@@ -40,6 +40,9 @@ pub struct Config {
     /// Proxies, where the connection names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySpec>,
+    /// The most Jobs of the cluster that take from one Hub's host and port at the same time. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_jobs: Option<u32>,
     /// Settings of workers' Jobs, where the entry has none.
     #[serde(default)]
     pub job: JobSettings,

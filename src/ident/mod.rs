@@ -5,6 +5,7 @@
 
 mod digest;
 mod endpoint;
+mod glob;
 mod model;
 mod path;
 mod period;
@@ -14,6 +15,7 @@ mod slug;
 
 pub use digest::{Commit, FileDigest, GitBlobSha1, Sha256, hex};
 pub use endpoint::Endpoint;
+pub use glob::Glob;
 pub use model::{EntryName, ModelKey, ModelRef, RepoId, Revision};
 pub use path::{COMPONENT_MAX_BYTES, PATH_MAX_BYTES, RelPath};
 pub use period::Period;

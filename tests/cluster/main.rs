@@ -14,6 +14,7 @@
 )]
 
 mod archives;
+mod connections;
 mod deletion;
 mod eviction;
 #[path = "../fakehub/mod.rs"]

@@ -220,6 +220,7 @@ impl Operator {
             peers: peers(entry, self.known.values().map(AsRef::as_ref)),
             readers: Vec::new(),
             neighbours: Vec::new(),
+            queue: Default::default(),
             not_grown: None,
             namespace_terminating: entry.metadata.deletion_timestamp.is_some() && cluster.is_terminating,
             now,

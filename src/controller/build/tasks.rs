@@ -6,16 +6,18 @@ use super::job::{Attempt, Mount, VOLUME_PATH};
 use crate::api::connection::{CaBundleKind, ProxySpec};
 use crate::api::{ModelCacheEntry, annotation, label};
 use crate::controller::config::Config;
+use crate::controller::plan::connection::ObservedConnection;
 use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::inventory::ObservedInventory;
+use crate::controller::plan::queue::Slot;
 use crate::controller::plan::{
     ArchiveSpot, CaSource, Freshness, HubView, Observed, Origin, Wanted, Why, hub_view, known_model, origin, placement,
     settings, storage_of, wanted_claim,
 };
 use crate::format::layout::Source;
 use crate::format::task::{
-    Adopt, ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile,
+    Adopt, ArchivePlace, ArchiveUrl, Check, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile,
     ProxyChoice, Question, Resolve, Task, Work,
 };
 use crate::ident::{ByteRate, ModelRef, RelPath, Sha256};
@@ -58,8 +60,13 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted, fresh: &Freshness) -> 
         }
         Origin::Volume { model, manifest } => Work::Adopt(Adopt { model: model.clone(), manifest: *manifest }),
     };
-    let task =
-        Task { nonce: observed.nonce.clone(), volume: VOLUME_PATH.into(), sub_path: wanted.sub_path.clone(), work };
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: VOLUME_PATH.into(),
+        sub_path: wanted.sub_path.clone(),
+        policy: wanted.hub.policy.clone(),
+        work,
+    };
     let attempt = Attempt {
         owner: &owner,
         config: &observed.config,
@@ -68,7 +75,24 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted, fresh: &Freshness) -> 
         settings: &wanted.job,
         mounts,
     };
-    for_hub(attempt.job(), &wanted.hub)
+    for_hub(counted(attempt.job(), observed, wanted), &wanted.hub)
+}
+
+/// A Job that takes from a Hub is counted, and so are its Pods.
+fn counted(mut job: Job, observed: &Observed, wanted: &Wanted) -> Job {
+    if !matches!(wanted.origin, Origin::Hub { .. }) {
+        return job;
+    }
+    let slot = Slot::of(&wanted.hub, &observed.connection);
+    let pod = job.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut());
+    for metadata in [Some(&mut job.metadata), pod].into_iter().flatten() {
+        metadata.labels.get_or_insert_default().extend(slot.labels());
+    }
+    if let Some(limit) = slot.connection.and_then(|through| through.limit) {
+        let annotations = job.metadata.annotations.get_or_insert_default();
+        annotations.insert(annotation::MAX_CONCURRENT_JOBS.to_owned(), limit.to_string());
+    }
+    job
 }
 
 /// A Job with the way to its Hub, which tells a failed one from what would be tried now.
@@ -94,11 +118,16 @@ pub fn resolve_job(observed: &Observed, wanted: &Wanted) -> Option<Job> {
         }
         Origin::Volume { .. } => return None,
     };
-    let task =
-        Task { nonce: observed.nonce.clone(), volume: PathBuf::new(), sub_path: None, work: Work::Resolve(resolve) };
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: PathBuf::new(),
+        sub_path: None,
+        policy: wanted.hub.policy.clone(),
+        work: Work::Resolve(resolve),
+    };
     let (config, settings) = (&observed.config, &wanted.job);
     let attempt = Attempt { owner: &owner, config, task: &task, writes_to: None, settings, mounts };
-    Some(for_hub(attempt.job(), &wanted.hub))
+    Some(for_hub(counted(attempt.job(), observed, wanted), &wanted.hub))
 }
 
 fn hub_access(hub: &HubView) -> HubAccess {
@@ -147,6 +176,7 @@ pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
         nonce: observed.nonce.clone(),
         volume: VOLUME_PATH.into(),
         sub_path: storage.sub_path.as_deref().and_then(|path| path.parse().ok()),
+        policy: None,
         work: Work::Delete(Delete {
             model: known_model(&observed.entry),
             // Whoever failed did not make what is there.
@@ -178,6 +208,7 @@ pub fn export_job(owner: &Owner, config: &Config, wanted: &WantedExport, nonce: 
         nonce: nonce.to_owned(),
         volume: VOLUME_PATH.into(),
         sub_path: wanted.sub_path.clone(),
+        policy: None,
         work: Work::Export(Export {
             model: wanted.model.clone(),
             format: wanted.format,
@@ -199,6 +230,7 @@ pub fn list_job(observed: &ObservedImport, folder: &Folder) -> Job {
         nonce: observed.nonce.clone(),
         volume: ARCHIVE_PATH.into(),
         sub_path: None,
+        policy: None,
         work: Work::List(List { folder: folder.path.clone(), origin: folder.shown() }),
     };
     let attempt = Attempt {
@@ -212,9 +244,36 @@ pub fn list_job(observed: &ObservedImport, folder: &Folder) -> Job {
     attempt.job()
 }
 
+/// The Job that asks whether a connection's Hub can be reached, and whose token it is.
+pub fn check_job(observed: &ObservedConnection, hub: &HubView) -> Job {
+    let owner = Owner::of_connection(observed);
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: PathBuf::new(),
+        sub_path: None,
+        policy: None,
+        work: Work::Check(Check { hub: hub_access(hub) }),
+    };
+    let attempt = Attempt {
+        owner: &owner,
+        config: &observed.config,
+        task: &task,
+        writes_to: None,
+        settings: &observed.job_settings(),
+        mounts: token_mount(hub).into_iter().chain(ca_mount(&owner, hub)).collect(),
+    };
+    for_hub(attempt.job(), hub)
+}
+
 /// The Job that tells what is on a volume.
 pub fn inventory_job(observed: &ObservedInventory, sub_path: Option<RelPath>) -> Job {
-    let task = Task { nonce: observed.nonce.clone(), volume: VOLUME_PATH.into(), sub_path, work: Work::Inventory };
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: VOLUME_PATH.into(),
+        sub_path,
+        policy: None,
+        work: Work::Inventory,
+    };
     let attempt = Attempt {
         owner: &Owner::of_inventory(observed),
         config: &observed.config,

@@ -152,7 +152,7 @@ fn has_label(metadata: &ObjectMeta, key: &str) -> bool {
 fn worker(metadata: &ObjectMeta) -> Option<String> {
     let made_by_job = metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Job");
     let labels = metadata.labels.as_ref().filter(|_| made_by_job)?;
-    [label::ENTRY_UID, label::EXPORT_UID, label::IMPORT_UID, label::INVENTORY_UID]
+    [label::ENTRY_UID, label::EXPORT_UID, label::IMPORT_UID, label::INVENTORY_UID, label::CHECK_UID]
         .into_iter()
         .find_map(|key| labels.get(key).cloned())
 }

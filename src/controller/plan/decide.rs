@@ -2,12 +2,13 @@
 
 use super::attempt::{Standing, standing};
 use super::observed::{Attempt, Observed, Peer};
+use super::queue::{self, Urgency};
 use super::status::{Draft, claim_trouble, finish};
 use super::storage::{self, storage_of};
 use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files};
 use super::{Action, Freshness, Plan, Why, backoff, deletion, eviction, placement, record, sizing, update};
 use crate::api::entry::ReclaimPolicy;
-use crate::api::{FINALIZER, Phase};
+use crate::api::{FINALIZER, Phase, condition};
 use crate::controller::build;
 use crate::format::outcome::{Done, Failed};
 use crate::format::task::Work;
@@ -42,9 +43,15 @@ pub fn decide(observed: &Observed) -> Plan {
     }
     let wanted = match Wanted::of(observed) {
         Ok(wanted) => wanted,
-        // What is on the volume needs no Hub any more.
-        Err(why) if why.reason == Reason::ConnectionNotFound && is_kept(observed) => {
+        // What is on the volume needs no Hub any more, and nobody's leave.
+        Err(why) if [Reason::ConnectionNotFound, Reason::PolicyDenied].contains(&why.reason) && is_kept(observed) => {
             return finish(observed, Draft::of(observed), actions, None);
+        }
+        Err(why) if why.reason == Reason::PolicyDenied => {
+            // What is under way is not allowed any more either.
+            let current = observed.current().filter(|attempt| attempt.job.metadata.deletion_timestamp.is_none());
+            actions.extend(current.and_then(|attempt| delete_job(attempt.job)));
+            return refuse(observed, &why, actions);
         }
         Err(why) => return refuse(observed, &why, actions),
     };
@@ -322,6 +329,7 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
         Some(Phase::Failed | Phase::Retrying) => {
             let changed = sizing::has_other_room(observed)
                 || is_mended(observed, wanted)
+                || was_forbidden(observed)
                 || status.and_then(|status| status.observed_generation) != observed.entry.metadata.generation;
             if retry.is_some() || changed {
                 let mut draft = Draft::of(observed);
@@ -355,6 +363,14 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
     }
 }
 
+/// Whether a policy, which allows it by now, was in the way, and not how the last attempt ended.
+fn was_forbidden(observed: &Observed) -> bool {
+    let conditions = observed.entry.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let denied = Some(Reason::PolicyDenied.as_str());
+    record::reason_of(conditions, condition::READY) == denied
+        && observed.attempts().and_then(|attempts| attempts.last_reason.as_deref()) != denied
+}
+
 /// Begins an attempt: the claim first, then the Job.
 fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Vec<Action>) -> Plan {
     draft.begins(wanted);
@@ -364,14 +380,9 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
         draft.phase(Phase::Provisioning, "Provisioning", &message);
         return finish(observed, draft, actions, Some(LOOK_EVERY));
     }
-    match claim_for_attempt(observed, wanted) {
-        ClaimMove::Use => {}
-        ClaimMove::Create if asks => {}
-        ClaimMove::Create => {
-            if let Some(claim) = build::claim(observed, wanted) {
-                actions.push(Action::CreateClaim(Box::new(claim)));
-            }
-        }
+    let claim = match claim_for_attempt(observed, wanted) {
+        ClaimMove::Create if !asks => build::claim(observed, wanted),
+        ClaimMove::Use | ClaimMove::Create => None,
         ClaimMove::Wait(why) => {
             draft.trouble(Phase::Provisioning, &why);
             return finish(observed, draft, actions, Some(LOOK_EVERY));
@@ -380,8 +391,7 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
             draft.trouble(Phase::Failed, &why);
             return finish(observed, draft, actions, Some(LOOK_EVERY));
         }
-    }
-    actions.extend(ca_config_map(observed, wanted));
+    };
     let (job, phase, word) = if let Some(job) = asks.then(|| build::resolve_job(observed, wanted)).flatten() {
         (job, Phase::Resolving, "Resolving")
     } else {
@@ -394,6 +404,13 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
         };
         (build::transfer_job(observed, wanted, &Freshness::of(observed, None)), Phase::Provisioning, "Provisioning")
     };
+    // Nothing is made for an entry before its turn.
+    if let Some(place) = queue::place(observed, wanted, Urgency::Absent) {
+        let again = draft.queued(observed, &place);
+        return finish(observed, draft, actions, Some(again));
+    }
+    actions.extend(claim.map(|claim| Action::CreateClaim(Box::new(claim))));
+    actions.extend(ca_config_map(observed, wanted));
     if leaves_files(&observed.entry) && !has_finalizer(observed) && !actions.contains(&Action::AddFinalizer) {
         actions.push(Action::AddFinalizer);
     }

@@ -220,6 +220,8 @@ pub(super) fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
                 format!("the model goes as soon as {writer}, which writes to the same model in this volume, ends");
             draft.phase(Phase::Evicted, "Evicting", &message)
         }
+        // A removal takes from no Hub.
+        Obstacle::Full => &mut draft,
         Obstacle::Denied(why) => draft.phase(Phase::Evicted, why.reason.as_str(), &why.message),
     };
     finish(observed, draft, Vec::new(), Some(obstacle.again()))

@@ -1,16 +1,19 @@
 //! What the status says next.
 
-use super::decide::is_kept;
+use super::decide::{LOOK_EVERY, is_kept};
 use super::observed::{Observed, Scene};
+use super::queue::{self, Place};
 use super::record::{self, Says, signed};
 use super::wanted::{Origin, Wanted, known_model};
-use super::{Action, Met, Notice, Plan, Why, decide, deletion, eviction, sizing, update, usage};
-use crate::api::status::{AttemptsStatus, DisplayStatus, EvictionStatus, ManifestStatus, ResolvedStatus, VolumeStatus};
+use super::{Action, Met, Notice, Plan, Why, decide, deletion, effective, eviction, sizing, update, usage};
+use crate::api::status::{
+    AttemptsStatus, DisplayStatus, EvictionStatus, ManifestStatus, QueueStatus, ResolvedStatus, VolumeStatus,
+};
 use crate::api::storage::StorageSpec;
 use crate::api::{ModelCacheEntryStatus, Phase, condition};
 use crate::format::outcome::{Done, Failed, Progress, Resolved, Room};
 use crate::ident::{Commit, ModelKey, ModelRef, Reason};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
@@ -31,6 +34,8 @@ impl Draft {
         let mut status = observed.entry.status.clone().unwrap_or_default();
         status.observed_generation = generation;
         let claim_uid = observed.scene.claim.as_ref().and_then(|claim| claim.metadata.uid.clone());
+        // Said anew by whoever still waits.
+        status.queue = None;
         let mut draft = Self { status, generation, claim_uid, now: observed.now };
         if let Some(model) = known_model(&observed.entry) {
             let display = draft.display();
@@ -97,6 +102,28 @@ impl Draft {
         wanted.claim_name.clone_into(&mut volume.claim_name);
         self.attempts().next_retry_at = None;
         self
+    }
+
+    /// The entry waits in the line for its Hub; gives when to look again. What was said of its place stays for ten seconds.
+    pub(super) fn queued(&mut self, observed: &Observed, place: &Place) -> Duration {
+        let before = observed.entry.status.as_ref().filter(|status| status.phase == Some(Phase::Queued));
+        let said = before.and_then(|status| record::condition_of(&status.conditions, condition::READY));
+        let stood = before.and_then(|status| status.queue.clone());
+        if let (Some(said), Some(stood)) = (said, stood) {
+            let age = self.now.duration_since(stood.updated_at.0);
+            if said.message == place.why || age < PLACE_LASTS {
+                let fresh = if said.message == place.why { place.again() } else { LOOK_EVERY };
+                self.status.queue = Some(stood);
+                return fresh;
+            }
+        }
+        self.status.queue = Some(QueueStatus {
+            position: record::counted(place.position),
+            waiting: record::counted(place.waiting),
+            updated_at: Time(self.now),
+        });
+        self.phase(Phase::Queued, "Queued", &place.why);
+        place.again()
     }
 
     /// The default for where the files are.
@@ -328,6 +355,9 @@ impl Draft {
     }
 }
 
+/// A place in a line is written at most so often.
+const PLACE_LASTS: SignedDuration = SignedDuration::from_secs(10);
+
 /// The most of a model's metadata that goes into a status, in bytes: with all else, the API server must take it.
 const METADATA_MAX_BYTES: usize = 64 * 1024;
 
@@ -419,6 +449,8 @@ pub(super) fn claim_trouble(scene: &Scene) -> Option<Why> {
 pub enum Obstacle {
     /// A worker of this writes to the same repo of the same volume.
     Busy(String),
+    /// As many Jobs take from the Hub as may.
+    Full,
     /// The cluster does not allow it.
     Denied(Why),
 }
@@ -427,7 +459,7 @@ impl Obstacle {
     /// When to look again.
     pub(super) fn again(&self) -> Duration {
         match self {
-            Self::Busy(_) => Duration::from_secs(3),
+            Self::Busy(_) | Self::Full => Duration::from_secs(3),
             Self::Denied(_) => Duration::from_secs(30),
         }
     }
@@ -460,6 +492,12 @@ pub fn obstructed(observed: &Observed, met: &[Met<'_>]) -> Plan {
             "Queued",
             &format!("waits for {writer}, which writes to the same model in this volume"),
         ),
+        Obstacle::Full => {
+            if let Ok(wanted) = Wanted::of(&observed) {
+                draft.queued(&observed, &queue::place_behind(&observed, &wanted));
+            }
+            &mut draft
+        }
         Obstacle::Denied(why) if why.reason == Reason::Conflict => draft.trouble(Phase::Failed, why),
         Obstacle::Denied(why) => draft.trouble(Phase::Pending, why),
     };
@@ -470,6 +508,9 @@ pub fn obstructed(observed: &Observed, met: &[Met<'_>]) -> Plan {
 pub(super) fn finish(observed: &Observed, mut draft: Draft, actions: Vec<Action>, again: Option<Duration>) -> Plan {
     draft.grown(observed);
     let mut status = draft.into_status();
+    if observed.entry.metadata.deletion_timestamp.is_none() {
+        effective::tell(observed, &mut status);
+    }
     let told_later = usage::tell(observed, &mut status);
     let goes_later = eviction::tell(observed, &mut status);
     let again = [again, told_later, goes_later].into_iter().flatten().min();

@@ -10,6 +10,7 @@ use super::status::{Draft, finish};
 use super::{Action, Plan, Why};
 use crate::api::storage::StorageSpec;
 use crate::api::{ModelCacheEntry, Phase};
+use crate::controller::config::Config;
 use crate::ident::Reason;
 
 /// Where an entry keeps its files; none while nobody says.
@@ -19,18 +20,18 @@ pub fn storage_of(entry: &ModelCacheEntry) -> Option<&StorageSpec> {
 }
 
 /// The default for an entry that does not say, and who says it.
-fn default_of(observed: &Observed) -> Option<(&StorageSpec, String)> {
-    let of_connection = match &observed.connection {
+pub(super) fn default_of<'a>(connection: &'a ConnectionSight, config: &'a Config) -> Option<(&'a StorageSpec, String)> {
+    let of_connection = match connection {
         ConnectionSight::Found(connection) => connection.spec.cache.as_ref().and_then(|cache| cache.storage.as_ref()),
         // What it would say is not known.
         ConnectionSight::Missing(_) => return None,
         ConnectionSight::Defaults => None,
     };
-    if let (Some(storage), ConnectionSight::Found(connection)) = (of_connection, &observed.connection) {
+    if let (Some(storage), ConnectionSight::Found(connection)) = (of_connection, connection) {
         let name = connection.metadata.name.as_deref().unwrap_or_default();
         return Some((storage, format!("HubConnection {name:?}")));
     }
-    Some((observed.config.storage.default.as_ref()?, "the operator's configuration".to_owned()))
+    Some((config.storage.default.as_ref()?, "the operator's configuration".to_owned()))
 }
 
 /// Takes the default, where the entry has none yet, or none that anything was begun with, and there is another one now.
@@ -38,7 +39,7 @@ pub(super) fn settle(observed: &Observed, actions: &[Action]) -> Option<Plan> {
     if observed.entry.spec.storage.is_some() || has_begun(observed) {
         return None;
     }
-    let default = default_of(observed);
+    let default = default_of(&observed.connection, &observed.config);
     if default.as_ref().map(|(storage, _)| *storage) == storage_of(&observed.entry) {
         return None;
     }

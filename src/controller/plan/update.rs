@@ -9,6 +9,7 @@ use super::decide::{
     is_stuck_in_the_past, wait_after,
 };
 use super::observed::{Attempt, Observed};
+use super::queue::{self, Urgency};
 use super::room::arrived;
 use super::status::{Draft, Obstacle, finish};
 use super::usage::Usage;
@@ -30,6 +31,8 @@ use std::time::Duration;
 /// A Pod mounts its model some time after its node took it: until then, it may get the commit before or after an update.
 const MOUNT_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 const EVERY: Duration = Duration::from_hours(1);
+/// How often it is looked whether the Hub has room for an update.
+const FULL_EVERY: Duration = Duration::from_secs(30);
 const KEEP: u32 = 1;
 /// What becomes of work whose end nobody heard of.
 const LOST: &str = "it runs again and finds its work done";
@@ -191,6 +194,11 @@ fn rest(observed: &Observed, wanted: &Wanted, policy: &Policy, mut actions: Vec<
         Step::Wait(left) => {
             tell(observed, &mut draft);
             left
+        }
+        // Whoever has no model yet goes first.
+        Step::Check | Step::Fetch(_) if queue::place(observed, wanted, Urgency::Update).is_some() => {
+            tell(observed, &mut draft);
+            FULL_EVERY
         }
         Step::Check => {
             actions.extend(ca_config_map(observed, wanted));

@@ -3,13 +3,13 @@
 use super::Why;
 use super::observed::{ConnectionSight, Observed};
 use super::storage::{nowhere, storage_of};
-use crate::api::connection::{CaBundleRef, ProxySpec, SecretKeyRef};
+use crate::api::connection::{AllowSpec, CaBundleRef, ProxySpec, SecretKeyRef, WeightsFormat};
 use crate::api::entry::{ArchiveSource, FilesSpec, ReclaimPolicy, WeightsSpec};
 use crate::api::job::JobSettings;
 use crate::api::storage::{StorageSpec, VolumeClaimTemplate};
-use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, annotation};
+use crate::api::{HubConnection, ModelCacheEntry, ModelCacheEntrySpec, annotation};
 use crate::controller::config::Config;
-use crate::format::task::{FileChoice, Weights};
+use crate::format::task::{FileChoice, Policy, Weights};
 use crate::ident::{ByteRate, Endpoint, ModelKey, ModelRef, Reason, RelPath, Sha256, hex};
 use serde::Serialize;
 use sha2::Digest;
@@ -108,13 +108,16 @@ pub struct HubView {
     pub ca: Option<CaSource>,
     /// The proxies.
     pub proxy: Option<ProxySpec>,
+    /// What may be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// How fast one download may be. Another rate mends nothing.
     #[serde(skip)]
     pub limit: Option<ByteRate>,
 }
 
 impl HubView {
-    /// Ten hex digits that are others when anything about the way to the Hub is: a failed entry need not wait then.
+    /// Ten hex digits that are others when anything about the way to the Hub, or what may be kept, is: a failed entry need not wait then.
     pub fn digest(&self) -> String {
         hex(&sha2::Sha256::digest(serde_json::json!(self).to_string())[..5])
     }
@@ -137,8 +140,12 @@ impl Wanted {
         let storage = storage_of(&observed.entry).ok_or_else(|| nowhere(observed))?;
         let (claim_name, template) = claim(observed.name(), storage).ok_or_else(|| nowhere(observed))?;
         let sub_path = storage.sub_path.as_deref().map(str::parse).transpose();
+        let origin = origin(spec)?;
+        if let Some(why) = denied(&origin, hub.policy.as_ref()) {
+            return Err(why);
+        }
         Ok(Self {
-            origin: origin(spec)?,
+            origin,
             claim_name,
             template,
             sub_path: sub_path
@@ -158,6 +165,18 @@ impl Wanted {
             Origin::Volume { .. } => "the volume".to_owned(),
         }
     }
+}
+
+/// Why the connection does not allow it, as far as that can be told before anything is fetched.
+pub(super) fn denied(origin: &Origin, policy: Option<&Policy>) -> Option<Why> {
+    let policy = policy?;
+    let (repo, weights) = match origin {
+        Origin::Hub { model, files } => (Some(&model.repo), files.weights),
+        Origin::Archive { expected, .. } => (expected.as_ref().map(|model| &model.repo), Weights::All),
+        Origin::Volume { model, .. } => (Some(&model.repo), Weights::All),
+    };
+    let refused = repo.and_then(|repo| policy.refuses_repo(repo)).or_else(|| policy.refuses_weights(weights))?;
+    Some(Why::new(Reason::PolicyDenied, format!("{refused}: ask for another model, or have the policy changed")))
 }
 
 /// Whether the way to the Hub is another one than that of the last attempt that failed: that counts as a change of the spec.
@@ -306,9 +325,38 @@ pub fn hub_view(sight: &ConnectionSight, config: &Config) -> Result<HubView, Why
         token: token.or_else(|| config.token_secret.clone().filter(|_| same_hub)),
         ca: ca.or_else(|| config.ca_bundle.clone().map(CaSource::Operator)),
         proxy: connection.and_then(|spec| spec.proxy.clone()).or_else(|| config.proxy.clone()),
+        policy: match sight {
+            ConnectionSight::Found(connection) => policy(connection),
+            ConnectionSight::Missing(_) | ConnectionSight::Defaults => None,
+        },
         limit,
         endpoint,
     })
+}
+
+/// What a connection allows; none where that is everything.
+fn policy(connection: &HubConnection) -> Option<Policy> {
+    let AllowSpec { repos, weights } = connection.spec.allow.clone()?;
+    let (repos, weights) = (repos.unwrap_or_default(), weights.unwrap_or_default());
+    let weights: Vec<_> = weights.into_iter().map(format).collect();
+    let name = connection.metadata.name.as_deref().unwrap_or_default();
+    (!repos.is_empty() || !weights.is_empty()).then(|| Policy {
+        origin: format!("HubConnection {name:?}"),
+        repos,
+        weights,
+    })
+}
+
+fn format(format: WeightsFormat) -> Weights {
+    match format {
+        WeightsFormat::Safetensors => Weights::Safetensors,
+        WeightsFormat::Pytorch => Weights::Pytorch,
+        WeightsFormat::Gguf => Weights::Gguf,
+        WeightsFormat::Onnx => Weights::Onnx,
+        WeightsFormat::Tensorflow => Weights::Tensorflow,
+        WeightsFormat::Flax => Weights::Flax,
+        WeightsFormat::Rust => Weights::Rust,
+    }
 }
 
 /// The settings of an entry's Jobs: its own, each with the connection's and then the operator's behind it.

@@ -12,6 +12,7 @@ mod pods;
 mod preseed;
 mod reconcile;
 mod scene;
+mod slots;
 mod uninstall;
 mod waiting;
 mod webhook;
@@ -39,6 +40,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use metrics::{Metrics, Watched};
 use pods::{Pods, Touched};
 use reconcile::{Context, Round};
+use slots::{Line, Slots};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +48,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use webhook::Surroundings;
+use write::Subject;
 
 /// How the operator's process is run.
 #[derive(Debug, Clone)]
@@ -191,15 +194,24 @@ async fn control(
     let preseed = Box::pin(preseed::run(client.clone(), options.config.preseed.clone(), stop.clone()));
     let inventories = of_inventories(&client, &mut pods);
     metrics.watch(Watched { entries: entries.store(), consumers: consumers.clone(), inventories: inventories.store() });
-    let context =
-        Arc::new(Context::new(client.clone(), options.config, options.identity, entries.store(), consumers, metrics));
-    let entries = of_entries(entries, &client, &mut pods);
+    let connections = Controller::new(Api::<HubConnection>::all(client.clone()), watcher::Config::default());
+    let (jobs, mut slots) = Slots::new();
+    let line = Line {
+        jobs,
+        entries: entries.store(),
+        connections: connections.store(),
+        consumers,
+        config: options.config.clone(),
+    };
+    let context = Arc::new(Context::new(client.clone(), options.config, options.identity, line.clone(), metrics));
+    let entries = of_entries(entries, &client, &mut pods).reconcile_on(whose_turn_it_is(slots.listen(), line));
     let (exports, imports) = (of_exports(&client, &mut pods), of_imports(&client, &mut pods));
-    let connections = of_connections(&client, &mut pods);
+    let connections = of_connections(connections, &client, &mut pods, slots.listen());
     let waiting = waiting::run(Arc::clone(&context), watches, pods.listen(), news, stop.clone());
     tokio::join!(
         Box::pin(waiting),
-        Box::pin(pods.watch(client, stop.clone())),
+        Box::pin(pods.watch(client.clone(), stop.clone())),
+        Box::pin(slots.watch(client, stop.clone())),
         Box::pin(run_loop(entries, &context, &stop)),
         Box::pin(run_loop(exports, &context, &stop)),
         Box::pin(run_loop(imports, &context, &stop)),
@@ -249,14 +261,31 @@ fn of_entries(entries: Controller<ModelCacheEntry>, client: &Client, pods: &mut 
         })
 }
 
-fn of_connections(client: &Client, pods: &mut Pods) -> Controller<HubConnection> {
-    let connections = Controller::new(Api::<HubConnection>::all(client.clone()), watcher::Config::default());
-    let (of_pod, store) = (connections.store(), connections.store());
+/// The entries whose turn it is when something happened to Jobs that take from Hubs.
+fn whose_turn_it_is(
+    jobs: UnboundedReceiver<slots::Touched>,
+    line: Line,
+) -> impl Stream<Item = ObjectRef<ModelCacheEntry>> + Send + 'static {
+    jobs.flat_map(move |_| stream::iter(line.next()))
+}
+
+fn of_connections(
+    connections: Controller<HubConnection>,
+    client: &Client,
+    pods: &mut Pods,
+    jobs: UnboundedReceiver<slots::Touched>,
+) -> Controller<HubConnection> {
+    let (of_pod, of_job, store) = (connections.store(), connections.store(), connections.store());
     connections
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(GATHERED))
         .trigger_backoff(WatchPause)
         .reconcile_on(touched_by(pods.listen(), of_pod, |pod, connection: &HubConnection| {
-            (pod.worker.is_none() || pod.is_export) && connection.namespace() == pod.namespace()
+            let is_of_check = pod.worker.is_some() && pod.worker == connection.metadata.uid;
+            is_of_check || ((pod.worker.is_none() || pod.is_export) && connection.namespace() == pod.namespace())
+        }))
+        .owns(Api::<Job>::all(client.clone()), made_for(HubConnection::UID_LABEL))
+        .reconcile_on(jobs.flat_map(move |touched| {
+            stream::iter(those_where(&of_job, |connection| touched.concerns(connection.metadata.uid.as_ref())))
         }))
         .watches(Api::<ModelCacheEntry>::all(client.clone()), watcher::Config::default(), move |entry| {
             those_where(&store, |connection| matters(&entry) && connection.namespace() == entry.namespace())

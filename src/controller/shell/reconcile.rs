@@ -1,6 +1,7 @@
 //! One round for one object: observe, plan, apply, patch.
 
 use super::metrics::Metrics;
+use super::slots::Line;
 use super::write::Subject;
 use super::{observe, write};
 use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory};
@@ -26,6 +27,8 @@ pub(super) struct Context {
     pub(super) entries: Store<ModelCacheEntry>,
     /// The Pods that may have to do with models.
     pub(super) consumers: Store<Consumer>,
+    /// Who takes from Hubs and who waits for that.
+    pub(super) line: Line,
     metrics: Arc<Metrics>,
     /// Held while a Job is created: see [`mod@write`].
     pub(super) job_creation: tokio::sync::Mutex<()>,
@@ -34,22 +37,16 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(
-        client: Client,
-        config: Config,
-        identity: String,
-        entries: Store<ModelCacheEntry>,
-        consumers: Store<Consumer>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub(super) fn new(client: Client, config: Config, identity: String, line: Line, metrics: Arc<Metrics>) -> Self {
         let reporter = Reporter { controller: "modelcache".to_owned(), instance: Some(identity) };
         let recorder = Recorder::new(client.clone(), reporter);
         Self {
             client,
             config,
             recorder,
-            entries,
-            consumers,
+            entries: line.entries.clone(),
+            consumers: line.consumers.clone(),
+            line,
             metrics,
             job_creation: tokio::sync::Mutex::default(),
             failures: Mutex::default(),
@@ -116,9 +113,8 @@ impl Round for HubConnection {
     fn decide(observed: &ObservedConnection) -> Plan<Self::Status> {
         connection::decide(observed)
     }
-    fn obstructed(observed: &ObservedConnection, _: &Met<'_>, _: &[Met<'_>]) -> Plan<Self::Status> {
-        // There is nothing to do for one.
-        connection::decide(observed)
+    fn obstructed(observed: &ObservedConnection, first: &Met<'_>, _: &[Met<'_>]) -> Plan<Self::Status> {
+        connection::obstructed(observed, &first.obstacle)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::api::{
     ModelCacheExport, ModelCacheExportStatus, ModelCacheImport, ModelCacheImportStatus, ModelCacheInventory,
     ModelCacheInventoryStatus, label,
 };
-use crate::controller::plan::{Action, Notice, Obstacle, Why, writers};
+use crate::controller::plan::{Action, Notice, Obstacle, Why, queue, writers};
 use crate::format::outcome::shorten;
 use crate::ident::Reason;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -61,14 +61,13 @@ impl Subject for ModelCacheEntry {
 }
 
 impl Subject for HubConnection {
-    /// Nothing is made for a connection.
-    const UID_LABEL: &'static str = "";
+    const UID_LABEL: &'static str = label::CHECK_UID;
     type Status = HubConnectionStatus;
     fn said(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
-    fn attempts(_: &Self::Status) -> Option<&AttemptsStatus> {
-        None
+    fn attempts(status: &Self::Status) -> Option<&AttemptsStatus> {
+        status.attempts.as_ref()
     }
 }
 
@@ -147,7 +146,7 @@ pub(super) async fn act<K: Subject>(
     }
 }
 
-/// One writer at a time per (claim, subPath, repo). Only the leader creates Jobs, and it does so one at a time: the list and
+/// One writer at a time per (claim, subPath, repo), and no more Jobs than a connection or the operator lets take from a Hub. Only the leader creates Jobs, and it does so one at a time: the list and
 /// the creation cannot be parted by another creation.
 async fn create_job<K: Subject>(
     context: &Context,
@@ -156,11 +155,21 @@ async fn create_job<K: Subject>(
     object: &K,
 ) -> Result<Option<Obstacle>, kube::Error> {
     let api = Api::<Job>::namespaced(context.client.clone(), namespace);
-    let Some(volume) = job.labels().get(label::VOLUME) else {
-        // It writes to no model's volume.
+    let (volume, budgets) = (job.labels().get(label::VOLUME), queue::budgets(job, &context.config));
+    if volume.is_none() && budgets.is_empty() {
+        // It writes to no model's volume, and takes nothing that is limited.
         return create(&api, job, object).await;
-    };
+    }
     let _one_at_a_time = context.job_creation.lock().await;
+    for budget in &budgets {
+        let counted = ListParams::default().labels(&format!("{}={}", budget.label, budget.value));
+        let jobs = Api::<Job>::all(context.client.clone()).list(&counted).await?;
+        let pods = Api::<Pod>::all(context.client.clone()).list(&counted).await?;
+        if queue::is_spent(job, &jobs.items, &pods.items, budget.limit) {
+            return Ok(Some(Obstacle::Full));
+        }
+    }
+    let Some(volume) = volume else { return create(&api, job, object).await };
     let same_volume = ListParams::default().labels(&format!("{}={volume}", label::VOLUME));
     let jobs = api.list(&same_volume).await?;
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace).list(&same_volume).await?;
