@@ -102,6 +102,7 @@ pub(super) fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
         Obstacle::Busy(writer) => {
             Blocked::new("Queued", format!("waits for {writer}, which writes to the same model in this volume"))
         }
+        Obstacle::Full => Blocked::new("Queued", "waits for a place at its Hub".to_owned()),
         Obstacle::Denied(why) => why.into(),
     };
     deleting(observed, Vec::new(), "the Job that removes the entry's files cannot be created", Some(blocked))

@@ -77,17 +77,29 @@ mod tests {
     use crate::controller::fixture::{observed, shared_claim};
     use serde_json::json;
 
-    fn warned(spec: &str, change: impl FnOnce(&mut Known<'_>)) -> Vec<String> {
+    /// The surroundings of a test's entry.
+    struct Around {
+        connection: ConnectionSight,
+        claims: Option<BTreeSet<String>>,
+        entries: Vec<ModelCacheEntry>,
+    }
+
+    impl Default for Around {
+        fn default() -> Self {
+            let claims = Some(BTreeSet::from(["shared".to_owned()]));
+            Self { connection: ConnectionSight::Defaults, claims, entries: Vec::new() }
+        }
+    }
+
+    fn warned(spec: &str, around: &Around) -> Vec<String> {
         let world = observed(spec);
-        let claims = BTreeSet::from(["shared".to_owned()]);
-        let mut known = Known {
-            connection: &ConnectionSight::Defaults,
-            config: &world.config,
-            claims: Some(&claims),
-            entries: &[],
-        };
-        change(&mut known);
-        warnings(&world.entry, &known)
+        let entries: Vec<_> = around.entries.iter().collect();
+        let (connection, claims) = (&around.connection, around.claims.as_ref());
+        warnings(&world.entry, &Known { connection, config: &world.config, claims, entries: &entries })
+    }
+
+    fn with(connection: ConnectionSight) -> Around {
+        Around { connection, ..Around::default() }
     }
 
     fn connection(spec: &serde_json::Value) -> ConnectionSight {
@@ -99,48 +111,47 @@ mod tests {
 
     #[test]
     fn a_good_entry_is_let_through_in_silence() {
-        assert_eq!(warned(PLAIN, |_| {}), [""; 0]);
+        assert_eq!(warned(PLAIN, &Around::default()), [""; 0]);
         let own = "{repo: org/model, storage: {volumeClaimTemplate: {spec: {}}}}";
-        assert_eq!(warned(own, |_| {}), [""; 0]);
+        assert_eq!(warned(own, &Around::default()), [""; 0]);
     }
 
     #[test]
     fn what_is_missing_is_named() {
-        let missing = ConnectionSight::Missing("corp".to_owned());
-        let said = warned("{repo: org/model}", |known| known.connection = &missing);
+        let said = warned("{repo: org/model}", &with(ConnectionSight::Missing("corp".to_owned())));
         assert!(matches!(&said[..], [one] if one.contains("HubConnection \"corp\" does not exist")), "{said:?}");
-        let said = warned("{repo: org/model, storage: {claimName: typo}}", |_| {});
+        let said = warned("{repo: org/model, storage: {claimName: typo}}", &Around::default());
         assert!(matches!(&said[..], [one] if one.contains("claim \"typo\"")), "{said:?}");
         let archive = "{source: {archive: {claimName: usb, path: a.tar}}, storage: {claimName: shared}}";
-        let said = warned(archive, |_| {});
+        let said = warned(archive, &Around::default());
         assert!(matches!(&said[..], [one] if one.contains("claim \"usb\"")), "{said:?}");
-        assert_eq!(warned(archive, |known| known.claims = None), [""; 0], "nobody knows");
-        let said = warned("{repo: org/model}", |_| {});
+        assert_eq!(warned(archive, &Around { claims: None, ..Around::default() }), [""; 0], "nobody knows");
+        let said = warned("{repo: org/model}", &Around::default());
         assert!(matches!(&said[..], [one] if one.contains("spec.storage")), "{said:?}");
     }
 
     #[test]
     fn the_connections_default_is_looked_at_too() {
         let sight = connection(&json!({"cache": {"storage": {"claimName": "typo"}}}));
-        let said = warned("{repo: org/model}", |known| known.connection = &sight);
+        let said = warned("{repo: org/model}", &with(sight));
         assert!(matches!(&said[..], [one] if one.contains("claim \"typo\"")), "{said:?}");
     }
 
     #[test]
     fn what_the_policy_forbids_is_said_at_once() {
         let sight = connection(&json!({"allow": {"repos": ["other/*"]}}));
-        let said = warned(PLAIN, |known| known.connection = &sight);
+        let said = warned(PLAIN, &with(sight));
         assert!(matches!(&said[..], [one] if one.contains("does not allow the repo org/model")), "{said:?}");
     }
 
     #[test]
     fn a_twin_is_named_and_the_entry_itself_is_none() {
-        let mut other = shared_claim().entry;
+        let mut around = Around { entries: vec![shared_claim().entry], ..Around::default() };
         let spec = "{repo: org/model, storage: {claimName: shared, subPath: cache}}";
-        assert_eq!(warned(spec, |known| known.entries = std::slice::from_ref(&&other)), [""; 0]);
-        other.metadata.name = Some("older".to_owned());
-        let said = warned(spec, |known| known.entries = std::slice::from_ref(&&other));
+        assert_eq!(warned(spec, &around), [""; 0]);
+        around.entries[0].metadata.name = Some("older".to_owned());
+        let said = warned(spec, &around);
         assert!(matches!(&said[..], [one] if one.contains("entry \"older\"")), "{said:?}");
-        assert_eq!(warned(PLAIN, |known| known.entries = std::slice::from_ref(&&other)), [""; 0], "another folder");
+        assert_eq!(warned(PLAIN, &around), [""; 0], "another folder");
     }
 }
