@@ -151,7 +151,13 @@ fn the_webhook_is_asked_about_nothing_but_pods_with_its_label() {
 #[test]
 fn without_the_webhook_the_operator_may_do_less() {
     let without = rendered(&["--set=webhook.enabled=false"]);
-    for word in ["MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "kind: Secret", "resources: [secrets]", "webhook-listen"] {
+    for word in [
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+        "kind: Secret",
+        "resources: [secrets]",
+        "webhook-listen",
+    ] {
         assert!(!without.contains(word), "{word} is there");
         assert!(rendered(&[]).contains(word), "{word} is not there");
     }

@@ -152,9 +152,13 @@ async fn what_cannot_be_injected_runs_as_it_is_and_is_told() {
         (&twice, "of one repo"),
     ] {
         assert!(!is_gated(pod) && !pod.annotations().contains_key("modelcache.dev/injected"), "{}", pod.name_any());
-        assert!(pod.spec.as_ref().unwrap().containers[0].volume_mounts.iter().flatten().all(|mount| {
-            !mount.mount_path.starts_with("/modelcache")
-        }));
+        assert!(
+            pod.spec.as_ref().unwrap().containers[0]
+                .volume_mounts
+                .iter()
+                .flatten()
+                .all(|mount| { !mount.mount_path.starts_with("/modelcache") })
+        );
         let told = stage.until_event(pod, "NotInjected").await;
         let message = told.message.unwrap_or_default();
         assert!(told.type_.as_deref() == Some("Warning") && message.contains(word), "{message}");
@@ -201,7 +205,10 @@ async fn a_claim_for_one_node_says_so_before_its_pods_run() {
     let mut stage = Stage::new("onenode").await;
     let volume = stage.unclaimed("models");
     stage
-        .claim("models", json!({"storageClassName": "lab-local", "volumeName": volume.name, "accessModes": ["ReadWriteOnce"]}))
+        .claim(
+            "models",
+            json!({"storageClassName": "lab-local", "volumeName": volume.name, "accessModes": ["ReadWriteOnce"]}),
+        )
         .await;
     let cache = json!({"autoPopulate": true, "storage": {"claimName": "models"}});
     stage.connect("default", json!({"endpoint": stage.hub.endpoint(), "cache": cache})).await;

@@ -24,6 +24,7 @@ mod harness;
 mod inject;
 mod inventory;
 mod lifecycle;
+mod programs;
 mod refusals;
 mod settings;
 mod sizing;

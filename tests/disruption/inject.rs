@@ -123,16 +123,28 @@ async fn a_certificate_that_ends_or_is_lost_is_made_anew_under_load() {
             let old = certificate(&next);
             keep(&stage, &next).await;
             let is_new = |secret: Option<&Secret>| {
-                secret.and_then(certificate).is_some_and(|new| Some(&new) != old.as_ref() && Some(&new) != certificate(&before).as_ref())
+                secret
+                    .and_then(certificate)
+                    .is_some_and(|new| Some(&new) != old.as_ref() && Some(&new) != certificate(&before).as_ref())
             };
             let renewed = kube::runtime::wait::await_condition(secrets(&stage), WEBHOOK, is_new);
             let renewed = tokio::time::timeout(crate::harness::wait::DEADLINE, renewed).await;
             let renewed = renewed.unwrap_or_else(|_| panic!("{what}: {}", operator::log(40))).unwrap().unwrap();
             let authority = |secret: &Secret| secret.data.as_ref().unwrap()["ca.crt"].clone();
-            assert_eq!(authority(&renewed) == authority(&before), what == "expired", "an authority stays while its key is there");
+            assert_eq!(
+                authority(&renewed) == authority(&before),
+                what == "expired",
+                "an authority stays while its key is there"
+            );
             // Until only the new one is trusted.
             let trusted = || {
-                let bundle = stage.kubectl(&["get", "mutatingwebhookconfiguration", "modelcache", "-o", "jsonpath={.webhooks[0].clientConfig.caBundle}"]);
+                let bundle = stage.kubectl(&[
+                    "get",
+                    "mutatingwebhookconfiguration",
+                    "modelcache",
+                    "-o",
+                    "jsonpath={.webhooks[0].clientConfig.caBundle}",
+                ]);
                 json!(authority(&renewed)) == bundle
             };
             let end = Instant::now() + crate::harness::wait::DEADLINE;
@@ -149,7 +161,8 @@ async fn a_certificate_that_ends_or_is_lost_is_made_anew_under_load() {
 fn of_api_server(stage: &Stage, name: &str, labels: &[&str]) -> f64 {
     let text = stage.kubectl(&["get", "--raw", "/metrics"]);
     let lines = text.lines().filter(|line| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')) && labels.iter().all(|label| line.contains(label))
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))
+            && labels.iter().all(|label| line.contains(label))
     });
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
@@ -161,7 +174,8 @@ const SECONDS: usize = 10;
 #[tokio::test]
 async fn fifty_pods_a_second_wait_less_than_twenty_milliseconds_and_others_not_at_all() {
     let stage = populating("fifty").await;
-    let asked = |stage: &Stage| of_api_server(stage, "apiserver_admission_webhook_admission_duration_seconds_count", &[OURS]);
+    let asked =
+        |stage: &Stage| of_api_server(stage, "apiserver_admission_webhook_admission_duration_seconds_count", &[OURS]);
     // The first connection has its handshake.
     dry_run(&stage, &pod("first", REPO)).await;
     let before = asked(&stage);

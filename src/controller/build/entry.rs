@@ -2,9 +2,9 @@
 
 use super::{label_of, short_digest};
 use crate::api::entry::{ArchiveSource, NameRef, Source};
-use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, ModelCacheImport, ModelCacheImportSpec, annotation, label};
 use crate::api::job::JobSettings;
 use crate::api::storage::StorageSpec;
+use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, ModelCacheImport, ModelCacheImportSpec, annotation, label};
 use crate::controller::config::Seed;
 use crate::controller::plan::inject::Placement;
 use crate::controller::plan::{ArchiveSpot, Consumer, without_query};

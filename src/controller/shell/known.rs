@@ -6,10 +6,10 @@ use crate::controller::config::Config;
 use crate::controller::plan::inject::{EntrySight, Known};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt, pin_mut};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::WatchStreamExt;
 use kube::{Api, Client, Resource};
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,9 @@ impl Watches {
     pub(super) fn of<'a>(&self, namespace: &str, config: &'a Config) -> Known<'a> {
         Known {
             entries: self.entries.state_filter(|entry| entry.meta().namespace.as_deref() == Some(namespace)),
-            connections: self.connections.state_filter(|connection| connection.meta().namespace.as_deref() == Some(namespace)),
+            connections: self
+                .connections
+                .state_filter(|connection| connection.meta().namespace.as_deref() == Some(namespace)),
             config,
         }
     }

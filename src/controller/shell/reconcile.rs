@@ -222,7 +222,11 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
 
 /// How long to wait after a round that failed: the cluster is unwell, or we are.
 #[expect(clippy::needless_pass_by_value, reason = "the controller hands both over")]
-pub(super) fn after_error<K: Resource<DynamicType = ()>>(object: Arc<K>, error: &RoundError, context: Arc<Context>) -> Action {
+pub(super) fn after_error<K: Resource<DynamicType = ()>>(
+    object: Arc<K>,
+    error: &RoundError,
+    context: Arc<Context>,
+) -> Action {
     const FIRST_MS: u64 = 500;
     const LONGEST_MS: u64 = 60_000;
     let (RoundError::Observe(cause) | RoundError::Apply(cause) | RoundError::Status(cause)) = error;

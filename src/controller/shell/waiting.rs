@@ -3,7 +3,7 @@
 use super::known::{News, Watches};
 use super::pods::Touched;
 use super::reconcile::{self, Context, RoundError};
-use super::{CONCURRENCY, write};
+use super::{CONCURRENCY, those_where, write};
 use crate::controller::plan::Consumer;
 use crate::controller::plan::inject::wait::{self, ObservedPod, PodPlan, Said};
 use futures::channel::mpsc::UnboundedReceiver;
@@ -38,15 +38,12 @@ impl Told {
     /// Whether this is news; from now on it is not.
     fn is_news(&self, uid: &str, key: &str) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (now, last) = (Instant::now(), told.entry(uid.to_owned()).or_default().insert(key.to_owned(), Instant::now()));
-        match last {
-            // What is told again only now is as old as it was.
-            Some(last) if now.duration_since(last) < TOLD_FOR => {
-                told.entry(uid.to_owned()).or_default().insert(key.to_owned(), last);
-                false
-            }
-            _ => true,
+        let (now, of_object) = (Instant::now(), told.entry(uid.to_owned()).or_default());
+        if of_object.get(key).is_some_and(|last| now.duration_since(*last) < TOLD_FOR) {
+            return false;
         }
+        of_object.insert(key.to_owned(), now);
+        true
     }
 
     /// Forgets those that are no more.
@@ -92,26 +89,22 @@ fn touched(pods: UnboundedReceiver<Touched>, store: Store<Consumer>) -> impl Str
         stream::iter(match touched {
             Touched::Pod(pod) if pod.injection.is_some() => vec![ObjectRef::from_obj(pod.as_ref())],
             Touched::Pod(_) => Vec::new(),
-            Touched::Any => asking(&store, None),
+            Touched::Any => those_where(&store, |pod| pod.injection.is_some()),
         })
     })
 }
 
+/// The Pods at our gate where something changed. Why others got nothing is a matter of the time when they were created.
 fn changed(news: UnboundedReceiver<News>, store: Store<Consumer>) -> impl Stream<Item = ObjectRef<Consumer>> {
     news.flat_map(move |news| {
-        stream::iter(match news {
-            News::In(namespace) => asking(&store, Some(&namespace)),
-            News::Anywhere => asking(&store, None),
-        })
+        stream::iter(those_where(&store, |pod| {
+            pod.waits()
+                && match &news {
+                    News::In(namespace) => pod.namespace().as_ref() == Some(namespace),
+                    News::Anywhere => true,
+                }
+        }))
     })
-}
-
-/// The Pods at our gate, in one namespace or in all.
-fn asking(store: &Store<Consumer>, namespace: Option<&str>) -> Vec<ObjectRef<Consumer>> {
-    let all = store.state_filter(|pod| {
-        (pod.waits() || pod.got_nothing()) && namespace.is_none_or(|namespace| pod.namespace().as_deref() == Some(namespace))
-    });
-    all.iter().map(|pod| ObjectRef::from_obj(pod.as_ref())).collect()
 }
 
 async fn look(pod: Arc<Consumer>, waiting: Arc<Waiting>) -> Result<Action, RoundError> {
@@ -153,7 +146,13 @@ async fn tell(context: &Context, told: &Told, pod: &Consumer, said: &Said) {
     if !told.is_news(&uid, key) {
         return;
     }
-    tracing::info!(kind = "Pod", namespace = pod.namespace(), name = pod.name_any(), reason = notice.reason, message = notice.message);
+    tracing::info!(
+        kind = "Pod",
+        namespace = pod.namespace(),
+        name = pod.name_any(),
+        reason = notice.reason,
+        message = notice.message
+    );
     match entry {
         Some(entry) => write::notice(context, entry.as_ref(), notice).await,
         None => write::notice(context, pod, notice).await,

@@ -1,8 +1,8 @@
 //! Pods that ask for models.
 
+use super::lab;
 use super::stage::Stage;
 use super::wait::DEADLINE;
-use super::lab;
 use crate::fakehub::REPO;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
@@ -70,7 +70,11 @@ impl Stage {
             if pods.len() == count && pods.iter().all(&is) {
                 return pods;
             }
-            assert!(tokio::time::Instant::now() < end, "{count} Pods should be {what}\n{}", self.picture(&entry_of(REPO)));
+            assert!(
+                tokio::time::Instant::now() < end,
+                "{count} Pods should be {what}\n{}",
+                self.picture(&entry_of(REPO))
+            );
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
     }

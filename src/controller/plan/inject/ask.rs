@@ -12,10 +12,14 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It names no model.
-    #[error("annotation modelcache.dev/models is missing or empty: name models in it, such as org/name or org/name@revision")]
+    #[error(
+        "annotation modelcache.dev/models is missing or empty: name models in it, such as org/name or org/name@revision"
+    )]
     NoModels,
     /// It names too many.
-    #[error("annotation modelcache.dev/models names {0} models, and {MODELS_MAX} is the most for one Pod: part them among several Pods")]
+    #[error(
+        "annotation modelcache.dev/models names {0} models, and {MODELS_MAX} is the most for one Pod: part them among several Pods"
+    )]
     TooMany(usize),
     /// A word is no name.
     #[error("annotation modelcache.dev/models: {word:?} names neither a model nor an entry: {why}")]
@@ -26,7 +30,9 @@ pub enum Refusal {
         why: &'static str,
     },
     /// A hub cache has one view of a repo.
-    #[error("{one} and {other} are of one repo, and a Pod's hub cache has one view of it: ask for one of them, or mount the other by its path")]
+    #[error(
+        "{one} and {other} are of one repo, and a Pod's hub cache has one view of it: ask for one of them, or mount the other by its path"
+    )]
     TwoRevisions {
         /// One of them.
         one: String,
@@ -42,7 +48,9 @@ pub enum Refusal {
         inner: RepoId,
     },
     /// A variable is the author's own.
-    #[error("container {container:?} sets {name} itself: leave it out, or leave out the label modelcache.dev/inject and mount the model by its path")]
+    #[error(
+        "container {container:?} sets {name} itself: leave it out, or leave out the label modelcache.dev/inject and mount the model by its path"
+    )]
     OwnVariable {
         /// The container.
         container: String,
@@ -50,7 +58,9 @@ pub enum Refusal {
         name: String,
     },
     /// A mount is where the models would be.
-    #[error("container {container:?} mounts something of its own at {path}, and models are mounted below {ROOT}: mount it elsewhere")]
+    #[error(
+        "container {container:?} mounts something of its own at {path}, and models are mounted below {ROOT}: mount it elsewhere"
+    )]
     OwnMount {
         /// The container.
         container: String,
@@ -67,7 +77,9 @@ pub enum Refusal {
     #[error("the Pod is the copy of one that has its models")]
     Copy,
     /// No scheduler looks at it, so no gate holds it.
-    #[error("the Pod names its node itself (spec.nodeName), and then nothing makes it wait for its models: use a nodeSelector")]
+    #[error(
+        "the Pod names its node itself (spec.nodeName), and then nothing makes it wait for its models: use a nodeSelector"
+    )]
     NodeNamed,
 }
 
@@ -140,7 +152,11 @@ impl Placement {
                 }),
                 ..Affinity::default()
             }),
-            tolerations: spec.tolerations.clone().map(|all| all.into_iter().filter(is_by_hand).collect::<Vec<_>>()).filter(|all| !all.is_empty()),
+            tolerations: spec
+                .tolerations
+                .clone()
+                .map(|all| all.into_iter().filter(is_by_hand).collect::<Vec<_>>())
+                .filter(|all| !all.is_empty()),
         }
     }
 }
@@ -179,9 +195,11 @@ fn judge(pod: &Pod) -> Result<Vec<Word>, Refusal> {
 }
 
 fn judge_container(container: &Container) -> Result<(), Refusal> {
-    let own = container.env.iter().flatten().find(|variable| {
-        variable.name == CACHE_VARIABLE || variable.name == OLD_CACHE_VARIABLE
-    });
+    let own = container
+        .env
+        .iter()
+        .flatten()
+        .find(|variable| variable.name == CACHE_VARIABLE || variable.name == OLD_CACHE_VARIABLE);
     if let Some(variable) = own {
         let container = container.name.clone();
         return Err(Refusal::OwnVariable { container, name: variable.name.clone() });

@@ -112,7 +112,8 @@ impl Known<'_> {
             return Err(format!("entry {name:?} does not know its model yet: its archive was not read so far"));
         };
         let volume = self.volume_of(entry);
-        let volume = volume.ok_or_else(|| format!("entry {name:?} has no place: nothing says where it is to be kept"))?;
+        let volume =
+            volume.ok_or_else(|| format!("entry {name:?} has no place: nothing says where it is to be kept"))?;
         Ok(Chosen { entry: name, model, volume })
     }
 

@@ -13,8 +13,8 @@ mod sight;
 mod tests;
 pub mod wait;
 
-pub(super) use ask::words;
 pub use admit::{Admission, admit};
+pub(super) use ask::words;
 pub use ask::{Injection, Placement, Refusal};
 pub use choose::Known;
 pub use sight::{EntrySight, Volume};

@@ -78,7 +78,8 @@ impl From<ModelCacheEntry> for EntrySight {
         let status = entry.status.unwrap_or_default();
         let phase = status.phase.unwrap_or_default();
         // What is said of a transfer changes every two seconds, and nobody here wants to know.
-        let is_final = matches!(phase, Phase::Ready | Phase::Retrying | Phase::Failed | Phase::Suspended | Phase::Evicted);
+        let is_final =
+            matches!(phase, Phase::Ready | Phase::Retrying | Phase::Failed | Phase::Suspended | Phase::Evicted);
         let ready = condition_of(&status.conditions, condition::READY).filter(|_| is_final).cloned();
         let (reason, message) = ready.map(|ready| (ready.reason, ready.message)).unwrap_or_default();
         let metadata = entry.metadata;

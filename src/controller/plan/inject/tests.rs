@@ -57,7 +57,10 @@ impl World {
         Self {
             config: serde_yaml::from_str("image: registry.example/modelcache:1").unwrap(),
             entries: entries.into_iter().map(read).collect(),
-            connections: connections.into_iter().map(|object| Arc::new(serde_json::from_value(object).unwrap())).collect(),
+            connections: connections
+                .into_iter()
+                .map(|object| Arc::new(serde_json::from_value(object).unwrap()))
+                .collect(),
         }
     }
 
@@ -109,7 +112,8 @@ fn reasons(plan: &PodPlan) -> Vec<&str> {
 fn a_pod_gets_claims_mounts_variables_and_a_gate() {
     let world = World::of(vec![shared("mine", "Ready", 1)], vec![populating()]);
     let mut asks = pod("org/model, other/model@v1.2");
-    asks["spec"]["initContainers"] = json!([{"name": "first", "image": "web", "env": [{"name": "HF_HUB_OFFLINE", "value": "0"}]}]);
+    asks["spec"]["initContainers"] =
+        json!([{"name": "first", "image": "web", "env": [{"name": "HF_HUB_OFFLINE", "value": "0"}]}]);
     asks["spec"]["volumes"] = json!([{"name": "own", "persistentVolumeClaim": {"claimName": "shared"}}]);
     asks["spec"]["schedulingGates"] = json!([{"name": "example.com/quota"}]);
     asks["spec"]["hostNetwork"] = true.into();
@@ -156,14 +160,19 @@ fn the_oldest_entry_of_a_model_serves_it_and_an_entrys_own_name_goes_first() {
 
 #[test]
 fn without_population_only_what_is_there_is_mounted() {
-    let world = World::of(vec![shared("mine", "Ready", 1)], vec![connection(json!({"storage": {"claimName": "models"}}))]);
+    let world =
+        World::of(vec![shared("mine", "Ready", 1)], vec![connection(json!({"storage": {"claimName": "models"}}))]);
     let (changed, missing) = world.admitted(&pod("org/model other/model"));
     assert_eq!(changed["spec"]["containers"][0]["volumeMounts"].as_array().unwrap().len(), 3);
-    assert!(missing.len() == 1 && missing[0].contains("other/model") && missing[0].contains("autoPopulate"), "{missing:?}");
+    assert!(
+        missing.len() == 1 && missing[0].contains("other/model") && missing[0].contains("autoPopulate"),
+        "{missing:?}"
+    );
     assert!(world.untouched(&pod("other/model")).contains("autoPopulate"));
     let nowhere = World::of(Vec::new(), vec![connection(json!({"autoPopulate": true}))]);
     assert!(nowhere.untouched(&pod(MODEL)).contains("cache.storage"));
-    let archive = json!({"source": {"archive": {"claimName": "usb", "path": "a.tar"}}, "storage": {"claimName": "shared"}});
+    let archive =
+        json!({"source": {"archive": {"claimName": "usb", "path": "a.tar"}}, "storage": {"claimName": "shared"}});
     let unread = World::of(vec![entry("archive", archive, "Pending", 0)], Vec::new());
     assert!(unread.untouched(&pod("archive")).contains("does not know its model yet"));
 }
@@ -180,7 +189,7 @@ fn whatever_cannot_be_is_left_as_it_is_and_told() {
     let cases: Vec<(Value, &str)> = vec![
         (pod(""), "missing or empty"),
         (pod(&fifty.join(",")), "names 50 models, and 32 is the most"),
-        (pod("org/model, org/mo del/../x"), "org/mo del"),
+        (pod("org/model, del/../x"), "del/../x"),
         (pod("Org/--x"), "names neither a model nor an entry"),
         (pod("org/model, org/model@v2"), "are of one repo"),
         (pod("mine, org/model@v2"), "are of one repo"),
@@ -296,12 +305,14 @@ fn an_entry_that_goes_or_moves_is_told() {
     let moved = World::of(Vec::new(), vec![connection(json!({"autoPopulate": true, "storage": {"claimName": "new"}}))]);
     assert_eq!(reasons(&moved.decide(&[&waits], &[])), ["EntryMoved"]);
     // While an entry of the name goes, its files may go with it.
-    let mut going = entry(NAME, json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), "Deleting", 0);
+    let mut going =
+        entry(NAME, json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), "Deleting", 0);
     going["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z".into();
     let plan = World::of(vec![going], vec![populating()]).decide(&[&waits], &[]);
     assert_eq!((reasons(&plan), plan.create.len()), (vec!["WaitingForModels"], 0));
     // Somebody made one in the same place, under another name.
-    let twin = entry("hers", json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), "Ready", 4);
+    let twin =
+        entry("hers", json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), "Ready", 4);
     assert_eq!(World::of(vec![twin], vec![populating()]).decide(&[&waits], &[]).lift, Some(0));
 }
 

@@ -121,10 +121,13 @@ fn why_nothing(observed: &ObservedPod<'_>, refusal: Option<&Refusal>) -> Option<
     };
     let unseen = || {
         let or_bound = match refusal {
-            Some(_) => ", or it named its node itself (spec.nodeName), and then no gate can hold it",
+            Some(_) => ", or it named its node itself (spec.nodeName), where no gate can hold it",
             None => "",
         };
-        format!("the webhook was not asked when the Pod was created: the operator was down, or is out of reach for the API server{or_bound}. Create the Pod anew")
+        format!(
+            "the webhook was not asked when the Pod was created, as the operator was down or out of reach for the API server, or \
+             its models had no entries then{or_bound}. Create the Pod anew"
+        )
     };
     let why = by_itself.or_else(by_entries).unwrap_or_else(unseen);
     Some(warning("NotInjected", "", format!("no models were mounted: {why}")))
@@ -139,13 +142,16 @@ fn standing(observed: &ObservedPod<'_>, name: &str) -> Standing {
     let asked = parse(&pod.models.join(",")).unwrap_or_default();
     let model = asked.into_iter().filter_map(|word| word.model).find(|model| object_name(model) == name);
     let Some(model) = model else {
-        let message = format!("entry {name:?} is gone, and the Pod mounts its folders: create it again, or delete the Pod");
+        let message =
+            format!("entry {name:?} is gone, and the Pod mounts its folders: create it again, or delete the Pod");
         return Standing::Trouble("EntryNotFound", message);
     };
     // Somebody else may have made one in the same place meanwhile: the folders are named by the model.
     let twin = known.entries.iter().find(|entry| {
         let volume = known.volume_of(entry);
-        !entry.is_going() && entry.model.as_ref() == Some(&model) && volume.is_some_and(|volume| has(pod, &model, &volume))
+        !entry.is_going()
+            && entry.model.as_ref() == Some(&model)
+            && volume.is_some_and(|volume| has(pod, &model, &volume))
     });
     match twin {
         Some(twin) => of_entry(observed, twin),
@@ -219,7 +225,8 @@ fn crowds(observed: &ObservedPod<'_>, entries: &[Arc<EntrySight>]) -> Vec<Said> 
             pods.len()
         );
         said.push(warning("ClaimNotShared", claim, message.clone()));
-        let here = |entry: &&Arc<EntrySight>| observed.known.volume_of(entry).is_some_and(|volume| volume.claim == *claim);
+        let here =
+            |entry: &&Arc<EntrySight>| observed.known.volume_of(entry).is_some_and(|volume| volume.claim == *claim);
         said.extend(
             entries.iter().filter(here).map(|entry| Said {
                 entry: Some(Arc::clone(entry)),
@@ -233,7 +240,11 @@ fn crowds(observed: &ObservedPod<'_>, entries: &[Arc<EntrySight>]) -> Vec<Said> 
 fn failed(entry: &EntrySight) -> Said {
     let reason = if entry.reason.is_empty() { "WaitingForModels" } else { &entry.reason };
     let state = format!("{:?}", entry.phase);
-    warning(reason, &format!("{} {state}", entry.name()), format!("entry {:?} is {state}: {}", entry.name_any(), entry.message))
+    warning(
+        reason,
+        &format!("{} {state}", entry.name()),
+        format!("entry {:?} is {state}: {}", entry.name_any(), entry.message),
+    )
 }
 
 fn warning(reason: &str, about: &str, message: String) -> Said {

@@ -121,7 +121,8 @@ impl Kept {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         // Clocks differ.
-        let ((year, month, first), (last_year, last_month, last)) = (day(now, (-1).days()), day(now, GOOD_FOR_DAYS.days()));
+        let ((year, month, first), (last_year, last_month, last)) =
+            (day(now, (-1).days()), day(now, GOOD_FOR_DAYS.days()));
         params.not_before = date_time_ymd(year, month, first);
         params.not_after = date_time_ymd(last_year, last_month, last);
         let key = KeyPair::generate().map_err(CertificateError::Make)?;

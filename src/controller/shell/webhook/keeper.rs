@@ -118,8 +118,7 @@ impl Keeper {
         }
         let api = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
         let configurations = watch_object(api, &self.configuration_name).backoff(WatchPause);
-        let configurations =
-            configurations.map(|seen| seen.map_or_else(Event::Trouble, Event::Configuration));
+        let configurations = configurations.map(|seen| seen.map_or_else(Event::Trouble, Event::Configuration));
         Box::pin(stream::select(secrets, configurations))
     }
 
@@ -171,7 +170,10 @@ impl Keeper {
 
     async fn trust(&self, configuration: Option<&MutatingWebhookConfiguration>, bundle: &str) -> Result<(), KeepError> {
         let Some(configuration) = configuration else {
-            tracing::warn!(name = self.configuration_name, "there is no MutatingWebhookConfiguration: no Pod gets models");
+            tracing::warn!(
+                name = self.configuration_name,
+                "there is no MutatingWebhookConfiguration: no Pod gets models"
+            );
             return Ok(());
         };
         let bundle = ByteString(bundle.as_bytes().to_vec());

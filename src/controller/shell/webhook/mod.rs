@@ -59,11 +59,7 @@ pub(super) async fn run(
         tokio::join!(around.watches.until_whole(), served.until_loaded());
         health.ready();
     };
-    tokio::join!(
-        keeper.keep(stop.clone()),
-        server::serve(listener, served.clone(), &around, stop.clone()),
-        async {
-            tokio::select! { () = ready => {}, () = stop.cancelled() => {} }
-        }
-    );
+    tokio::join!(keeper.keep(stop.clone()), server::serve(listener, served.clone(), &around, stop.clone()), async {
+        tokio::select! { () = ready => {}, () = stop.cancelled() => {} }
+    });
 }

@@ -39,11 +39,8 @@ pub(super) async fn serve(tcp: TcpListener, served: Arc<Served>, around: &Surrou
             return;
         }
     };
-    let asked = Asked {
-        watches: around.watches.clone(),
-        config: around.config.clone(),
-        metrics: Arc::clone(&around.metrics),
-    };
+    let asked =
+        Asked { watches: around.watches.clone(), config: around.config.clone(), metrics: Arc::clone(&around.metrics) };
     let router = Router::new()
         .route("/inject", post(inject))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
@@ -82,7 +79,8 @@ fn answer(asked: &Asked, request: &AdmissionRequest<Pod>) -> (&'static str, Opti
             ("untouched", Some(response))
         }
         Admission::Changed { patch, missing } => {
-            let warnings: Vec<_> = missing.iter().map(|why| format!("modelcache: a model is not mounted: {why}")).collect();
+            let warnings: Vec<_> =
+                missing.iter().map(|why| format!("modelcache: a model is not mounted: {why}")).collect();
             response.warnings = Some(warnings).filter(|all| !all.is_empty());
             ("changed", response.with_patch(patch).ok())
         }
