@@ -91,11 +91,13 @@ async fn a_gated_pod_holds_nothing_of_its_node() {
     stage.until_is("filler", "running", |pod: &Pod| is_in_phase(pod, "Running")).await;
     assert!(is_gated(&stage.api::<Pod>().get("waits").await.unwrap()));
     gate.open();
-    stage.until_is("waits", "free to run, and without room", |pod: &Pod| {
-        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-        let mut reasons = conditions.filter(|condition| condition.type_ == "PodScheduled");
-        !is_gated(pod) && reasons.any(|condition| condition.reason.as_deref() == Some("Unschedulable"))
-    });
+    stage
+        .until_is("waits", "free to run, and without room", |pod: &Pod| {
+            let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+            let mut reasons = conditions.filter(|condition| condition.type_ == "PodScheduled");
+            !is_gated(pod) && reasons.any(|condition| condition.reason.as_deref() == Some("Unschedulable"))
+        })
+        .await;
     stage.api::<Pod>().delete("filler", &DeleteParams::default()).await.unwrap();
     stage.until_is("waits", "running", |pod: &Pod| is_in_phase(pod, "Running")).await;
 }

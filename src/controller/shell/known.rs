@@ -6,11 +6,13 @@ use crate::controller::config::Config;
 use crate::controller::plan::inject::{EntrySight, Known};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt, pin_mut};
+use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Whole entries pass through memory by the page.
@@ -55,6 +57,23 @@ impl Watches {
                 .state_filter(|connection| connection.meta().namespace.as_deref() == Some(namespace)),
             config,
         }
+    }
+
+    /// The same, asked of the API server now.
+    pub(super) async fn fresh<'a>(
+        client: &Client,
+        namespace: &str,
+        config: &'a Config,
+    ) -> Result<Known<'a>, kube::Error> {
+        let all = ListParams::default();
+        let entries = Api::<EntrySight>::namespaced(client.clone(), namespace);
+        let connections = Api::<HubConnection>::namespaced(client.clone(), namespace);
+        let (entries, connections) = tokio::try_join!(entries.list(&all), connections.list(&all))?;
+        Ok(Known {
+            entries: entries.items.into_iter().map(Arc::new).collect(),
+            connections: connections.items.into_iter().map(Arc::new).collect(),
+            config,
+        })
     }
 
     /// Waits until all is known that there is; it ends with the watches, too.

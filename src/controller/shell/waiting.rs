@@ -37,13 +37,17 @@ struct Told(Mutex<HashMap<String, HashMap<String, Instant>>>);
 impl Told {
     /// Whether this is news; from now on it is not.
     fn is_news(&self, uid: &str, key: &str) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (now, of_object) = (Instant::now(), told.entry(uid.to_owned()).or_default());
-        if of_object.get(key).is_some_and(|last| now.duration_since(*last) < TOLD_FOR) {
-            return false;
+        let is_news = !self.was_told(uid, key);
+        if is_news {
+            let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            told.entry(uid.to_owned()).or_default().insert(key.to_owned(), Instant::now());
         }
-        of_object.insert(key.to_owned(), now);
-        true
+        is_news
+    }
+
+    fn was_told(&self, uid: &str, key: &str) -> bool {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get(uid).and_then(|keys| keys.get(key)).is_some_and(|last| last.elapsed() < TOLD_FOR)
     }
 
     /// Forgets those that are no more.
@@ -118,6 +122,12 @@ async fn look(pod: Arc<Consumer>, waiting: Arc<Waiting>) -> Result<Action, Round
         pod: Arc::clone(&pod),
     };
     let mut plan = wait::decide(&observed);
+    // Nobody is alarmed because something that was written a moment ago is not known yet.
+    if plan.said.iter().any(|said| said.notice.warning && !told.was_told(&about(&pod, said), &said.key)) {
+        let fresh = Watches::fresh(&context.client, &namespace, &context.config).await;
+        observed.known = fresh.map_err(RoundError::Observe)?;
+        plan = wait::decide(&observed);
+    }
     if plan.lift.is_some() {
         observed.modes = modes(context, &observed).await.map_err(RoundError::Observe)?;
         plan = wait::decide(&observed);
@@ -140,10 +150,14 @@ async fn look(pod: Arc<Consumer>, waiting: Arc<Waiting>) -> Result<Action, Round
     Ok(if pod.waits() { Action::requeue(TOLD_FOR) } else { Action::await_change() })
 }
 
+/// The uid of what an event is about.
+fn about(pod: &Consumer, said: &Said) -> String {
+    said.entry.as_ref().map_or_else(|| pod.uid(), |entry| entry.uid()).unwrap_or_default()
+}
+
 async fn tell(context: &Context, told: &Told, pod: &Consumer, said: &Said) {
     let Said { entry, key, notice } = said;
-    let uid = entry.as_ref().map_or_else(|| pod.uid(), |entry| entry.uid()).unwrap_or_default();
-    if !told.is_news(&uid, key) {
+    if !told.is_news(&about(pod, said), key) {
         return;
     }
     tracing::info!(

@@ -50,6 +50,12 @@ pub fn admit(pod: &Pod, known: &Known<'_>) -> Admission {
     }
 }
 
+/// Whether it is worth asking the API server itself before this Pod is answered: a connection or an entry that was written together with
+/// it may not be known yet. Where an entry is known for each model, nothing newer would change the answer.
+pub fn is_unsure(pod: &Pod, known: &Known<'_>) -> bool {
+    matches!(ask(pod), Some(Ok(words)) if known.is_unsure(&words))
+}
+
 /// The Pod with the models.
 fn injected(pod: &Pod, chosen: &[Chosen]) -> Pod {
     let mut pod = pod.clone();

@@ -61,15 +61,30 @@ impl Known<'_> {
     /// What serves each word, and why nothing serves the others.
     pub(super) fn choose(&self, words: &[Word]) -> Result<(Vec<Chosen>, Vec<String>), Refusal> {
         let (mut chosen, mut missing) = (Vec::<Chosen>::new(), Vec::new());
+        let mut models = Vec::new();
         for word in words {
             match self.serve(word) {
                 Ok(one) if chosen.contains(&one) => {}
-                Ok(one) => chosen.push(one),
-                Err(why) => missing.push(why),
+                Ok(one) => {
+                    models.push((one.model.clone(), format!("{} (entry {})", one.model, one.entry)));
+                    chosen.push(one);
+                }
+                Err(why) => {
+                    models.extend(word.model.clone().map(|model| (model, word.text.clone())));
+                    missing.push(why);
+                }
             }
         }
-        check(&chosen)?;
+        check(&models)?;
         Ok((chosen, missing))
+    }
+
+    /// Whether a word is served by none of the entries: what was written a moment ago may not be known yet.
+    pub(super) fn is_unsure(&self, words: &[Word]) -> bool {
+        let there = |entry: &EntrySight, word: &Word| {
+            !entry.is_going() && (entry.name() == word.text || (word.model.is_some() && entry.model == word.model))
+        };
+        words.iter().any(|word| !self.entries.iter().any(|entry| there(entry, word)))
     }
 
     /// An entry of that name goes first; else it is a model's name.
@@ -147,28 +162,23 @@ impl Known<'_> {
     }
 }
 
-/// Two models that cannot be in one Pod.
-fn check(chosen: &[Chosen]) -> Result<(), Refusal> {
-    for (at, one) in chosen.iter().enumerate() {
-        for other in &chosen[at + 1..] {
-            if one.model.repo == other.model.repo {
-                // Two entries of one model in two claims are no better than two revisions.
-                let (one, other) = (named(one), named(other));
-                return Err(Refusal::TwoRevisions { one, other });
+/// Two models, each with how it is shown, that cannot be in one Pod. Two entries of one model in two claims are no better than
+/// two revisions.
+fn check(models: &[(ModelRef, String)]) -> Result<(), Refusal> {
+    for (at, (one, one_shown)) in models.iter().enumerate() {
+        for (other, other_shown) in &models[at + 1..] {
+            if one.repo == other.repo {
+                return Err(Refusal::TwoRevisions { one: one_shown.clone(), other: other_shown.clone() });
             }
-            let (a, b) = (model_folder(&one.model.repo), model_folder(&other.model.repo));
-            for (outer, inner, outer_repo, inner_repo) in
-                [(&a, &b, &one.model.repo, &other.model.repo), (&b, &a, &other.model.repo, &one.model.repo)]
-            {
-                if Path::new(inner).starts_with(outer) {
-                    return Err(Refusal::Nested { outer: outer_repo.clone(), inner: inner_repo.clone() });
+            let is_in = |inner: &ModelRef, outer: &ModelRef| {
+                Path::new(&model_folder(&inner.repo)).starts_with(model_folder(&outer.repo))
+            };
+            for (inner, outer) in [(one, other), (other, one)] {
+                if is_in(inner, outer) {
+                    return Err(Refusal::Nested { outer: outer.repo.clone(), inner: inner.repo.clone() });
                 }
             }
         }
     }
     Ok(())
-}
-
-fn named(chosen: &Chosen) -> String {
-    format!("{} (entry {})", chosen.model, chosen.entry)
 }

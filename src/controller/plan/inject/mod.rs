@@ -13,7 +13,7 @@ mod sight;
 mod tests;
 pub mod wait;
 
-pub use admit::{Admission, admit};
+pub use admit::{Admission, admit, is_unsure};
 pub(super) use ask::words;
 pub use ask::{Injection, Placement, Refusal};
 pub use choose::Known;

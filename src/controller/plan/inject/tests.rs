@@ -1,7 +1,7 @@
 //! Pods as stories: what they get, why they get nothing, and when they may run.
 
 use super::wait::{self, ObservedPod, PodPlan};
-use super::{Admission, EntrySight, Known, admit};
+use super::{Admission, EntrySight, Known, admit, is_unsure};
 use crate::api::HubConnection;
 use crate::controller::config::Config;
 use crate::controller::plan::Consumer;
@@ -159,6 +159,15 @@ fn the_oldest_entry_of_a_model_serves_it_and_an_entrys_own_name_goes_first() {
 }
 
 #[test]
+fn where_an_entry_is_known_for_each_model_nothing_newer_is_looked_for() {
+    let world = World::of(vec![shared("mine", "Pending", 1)], vec![populating()]);
+    let unsure = |models: &str| is_unsure(&serde_json::from_value::<Pod>(pod(models)).unwrap(), &world.known());
+    assert!(!unsure(MODEL) && !unsure("mine"));
+    assert!(unsure("org/model@v1") && unsure("org/model, other/model") && unsure("nobodys"));
+    assert!(!unsure(""), "it is refused in any case");
+}
+
+#[test]
 fn without_population_only_what_is_there_is_mounted() {
     let world =
         World::of(vec![shared("mine", "Ready", 1)], vec![connection(json!({"storage": {"claimName": "models"}}))]);
@@ -193,6 +202,7 @@ fn whatever_cannot_be_is_left_as_it_is_and_told() {
         (pod("Org/--x"), "names neither a model nor an entry"),
         (pod("org/model, org/model@v2"), "are of one repo"),
         (pod("mine, org/model@v2"), "are of one repo"),
+        (pod("new/model, new/model@v2"), "are of one repo"),
         (pod("gpt2, gpt2/inner"), "would lie in that of model gpt2"),
         (with(&|pod| pod["spec"]["nodeName"] = "node-1".into()), "spec.nodeName"),
         (with(&|pod| pod["spec"]["os"] = json!({"name": "windows"})), "Windows"),

@@ -1,6 +1,7 @@
 //! The mutating webhook: what the API server asks when a Pod with our label is created.
 //!
-//! Every operator answers, whether it leads or not, from what it knows already: a request waits for nothing, and writes nothing.
+//! Every operator answers, whether it leads or not, from what it knows already. Only where it knows no entry of a model it looks first
+//! whether one, or a connection, was written a moment ago. A request writes nothing.
 
 mod certificate;
 mod keeper;
