@@ -45,8 +45,12 @@ pub(super) async fn serve(tcp: TcpListener, served: Arc<Served>, around: &Surrou
             return;
         }
     };
-    let asked =
-        Asked { watches: around.watches.clone(), config: around.config.clone(), metrics: Arc::clone(&around.metrics) };
+    let asked = Asked {
+        client: around.client.clone(),
+        watches: around.watches.clone(),
+        config: around.config.clone(),
+        metrics: Arc::clone(&around.metrics),
+    };
     let router = Router::new()
         .route("/inject", post(inject))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
