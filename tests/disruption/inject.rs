@@ -6,8 +6,8 @@ use crate::harness::{Gate, Stage, operator};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use kube::Api;
 use kube::api::{ListParams, PostParams};
-use kube::{Api, ResourceExt};
 use modelcache::api::ModelCacheEntry;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ async fn while_the_operator_is_away_pods_are_created_and_told_of_later() {
     stage.create::<Pod>(pod("before", REPO)).await;
     stage.until_held(&entry_of(REPO), &gate).await;
     operator::scale(0);
-    operator::until_ready(&stage.client, 0).await;
+    operator::until_gone(&stage.client).await;
     let plain = json!({"metadata": {"name": "plain"}, "spec": runs("sleep 3600")});
     for (name, object) in [("plain", plain), ("during", pod("during", REPO))] {
         let begun = Instant::now();
@@ -238,7 +238,7 @@ async fn at_a_rate(stage: &Stage) -> Vec<Duration> {
     let ask = |client: reqwest::Client, review: Value, url: String| async move {
         let begun = Instant::now();
         let answer: Value = client.post(url).json(&review).send().await.unwrap().json().await.unwrap();
-        assert!(answer["response"]["patch"].is_string(), "{answer}");
+        assert!(!answer["response"]["patch"].is_null(), "{answer}");
         begun.elapsed()
     };
     let url = format!("https://{host}/inject");
