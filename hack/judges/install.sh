@@ -29,8 +29,8 @@ debian_packages() {
   log=$(mktemp)
   export DEBIAN_FRONTEND=noninteractive
   # A fresh machine has no package lists, or old ones.
-  without_services apt-get -qq -y --no-install-recommends install "${missing[@]}" >"$log" 2>&1 ||
-    { apt-get -qq update && without_services apt-get -qq -y --no-install-recommends install "${missing[@]}"; } >>"$log" 2>&1 ||
+  without_services apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends install "${missing[@]}" >"$log" 2>&1 ||
+    { apt-get -qq -o DPkg::Lock::Timeout=120 update && without_services apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends install "${missing[@]}"; } >>"$log" 2>&1 ||
     { tail -n 30 "$log" >&2; die "they could not be installed"; }
   rm -f "$log"
 }

@@ -2,6 +2,8 @@
 # One command line (argv_X) and one readiness check (ready_X) for each component.
 
 LAB_DAEMONS="etcd containerd apiserver controller-manager scheduler kubelet proxy coredns"
+# Not started by `up`: a test that wants it starts it.
+LAB_EXTRAS="kwok"
 
 argv_etcd() {
   # Why no fsync: the data lives as long as the lab, and fsync makes every write wait for a shared disk.
@@ -73,5 +75,12 @@ ready_proxy() { http_ok "$LAB_HOST_IP" 10256 /livez; }
 
 argv_coredns() { argv=("$LAB_BIN/coredns" -conf "$LAB_ETC/Corefile"); }
 ready_coredns() { http_ok "$LAB_HOST_IP" 8181 /ready; }
+
+# Nodes with the label type=kwok, and their Pods, which run without a process.
+argv_kwok() {
+  argv=("$LAB_BIN/kwok" --config "$LAB_SOURCES/kwok.yaml" --kubeconfig "$LAB_KUBECONFIG" --manage-all-nodes=false --manage-nodes-with-label-selector type=kwok
+    --node-lease-duration-seconds 40 --server-address 127.0.0.1:10247)
+}
+ready_kwok() { http_ok 127.0.0.1 10247 /healthz; }
 
 lab_kubectl() { "$LAB_BIN/kubectl" --kubeconfig "$LAB_KUBECONFIG" --request-timeout 10s "$@"; }

@@ -32,5 +32,5 @@ install_packages() {
 apt_get() {
   local action=$1
   shift
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends "$action" "$@" </dev/null >&2
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=120 --no-install-recommends "$action" "$@" </dev/null >&2
 }

@@ -18,8 +18,8 @@ running() { pid_of "$1" >/dev/null; }
 
 known_component() {
   local name
-  for name in $LAB_DAEMONS; do [ "$name" != "$1" ] || return 0; done
-  die "unknown component: ${1:-none given}; there are: $LAB_DAEMONS"
+  for name in $LAB_DAEMONS $LAB_EXTRAS; do [ "$name" != "$1" ] || return 0; done
+  die "unknown component: ${1:-none given}; there are: $LAB_DAEMONS $LAB_EXTRAS"
 }
 
 # spawn NAME: in a session of its own, with a clean environment (a proxy variable would break the API server's webhooks and
@@ -52,7 +52,19 @@ await() {
 start_component() {
   known_component "$1"
   spawn "$1"
-  await "$1"
+  await "$1" || return 1
+  [ "$1" != apiserver ] || restart_followers
+}
+
+# Why: client-go asks again after up to a minute when the API server was away twice within two minutes, as it is in tests; and
+# who keeps no state loses nothing by beginning anew. (The kubelet goes on, since tests want to see what it does.)
+restart_followers() {
+  local name followers=()
+  for name in controller-manager scheduler; do
+    ! running "$name" || { kill_component "$name" && followers+=("$name"); }
+  done
+  for name in "${followers[@]}"; do spawn "$name"; done
+  for name in "${followers[@]}"; do await "$name" || return 1; done
 }
 
 kill_component() {

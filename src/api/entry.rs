@@ -75,7 +75,7 @@ use serde::{Deserialize, Serialize};
         .message("spec.source.volume needs spec.storage.claimName: the model is in an existing claim"),
     validation = unsupported!("!has(self.source) || !has(self.source.upload)", "spec.source.upload"),
     validation = Rule::new("!has(self.update) || !has(self.update.policy) || self.update.policy == 'Pinned' || !has(self.source) || has(self.source.hub)")
-        .message("spec.update.policy must be Pinned for an archive: only a Hub has newer commits"),
+        .message("spec.update.policy must be Pinned for a model from an archive or a volume: only a Hub has newer commits"),
     validation = Rule::new("!has(self.update) || !has(self.update.policy) || self.update.policy == 'Pinned' || !has(self.revision) || !self.revision.matches('^[0-9a-f]{40}$')")
         .message("spec.update.policy must be Pinned where spec.revision is a commit, which never moves"),
     validation = Rule::new("!has(self.update) || !has(self.update.interval) || (has(self.update.policy) && self.update.policy != 'Pinned')")
@@ -87,7 +87,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.retention) || !has(self.retention.unusedFor) || duration(self.retention.unusedFor) >= duration('1m')")
         .message("spec.retention.unusedFor must be at least 1m"),
     validation = Rule::new("!has(self.retention) || !has(self.retention.unusedFor) || !has(self.reclaimPolicy) || self.reclaimPolicy == 'Delete'")
-        .message("spec.retention.unusedFor removes the model, which spec.reclaimPolicy Retain forbids")
+        .message("spec.retention.unusedFor removes the model, which spec.reclaimPolicy Retain forbids"),
+    validation = Rule::new("!has(self.retention) || !has(self.retention.unusedFor) || !has(self.source) || !has(self.source.volume)")
+        .message("spec.retention.unusedFor is for models that can come back, and one from spec.source.volume could not")
 )]
 pub struct ModelCacheEntrySpec {
     /// The repo on the Hub: `org/name`. It may be left out for an archive, which names its model.

@@ -228,6 +228,9 @@ pub struct ReplacedCommit {
     pub commit: String,
     /// Until when it was the entry's.
     pub until: Time,
+    /// When the Job of the update began: Pods may have the newer commit since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_began: Option<Time>,
 }
 
 /// When and why a model goes.

@@ -24,7 +24,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> u8 {
     let Args { repo, volume, revision, output } = args;
-    let work = Work::Delete(Delete { model: Some(ModelRef { repo, revision }), unfinished_only: false, source: None });
+    let model = Some(ModelRef { repo, revision });
+    let work = Work::Delete(Delete { model, unfinished_only: false, source: None, kept: Vec::new() });
     let task = Task { nonce: String::new(), volume, sub_path: None, policy: None, work };
     local::run(&task, &Settings::default(), output).await
 }

@@ -41,6 +41,9 @@ use tokio::signal::unix::{SignalKind, signal};
 const BAD_USAGE: u8 = 2;
 /// The most threads that wait for the network. Hashing and disks have threads of their own.
 const THREADS_MAX: usize = 8;
+/// The most threads of a server that read files. Each has a stack, and hundreds of clients take turns.
+#[cfg(feature = "operator")]
+const READING_THREADS_MAX: usize = 16;
 /// How long the end of the process waits for what its threads still do.
 const TIDY_UP: Duration = Duration::from_millis(500);
 
@@ -191,7 +194,9 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
             tokio::runtime::Builder::new_current_thread().enable_all().build()
         }
         #[cfg(feature = "operator")]
-        Command::Serve(_) | Command::Crds(_) => many_threads(),
+        Command::Serve(_) => many_threads().max_blocking_threads(READING_THREADS_MAX).build(),
+        #[cfg(feature = "operator")]
+        Command::Crds(_) => many_threads().build(),
         Command::Download(_)
         | Command::Import(_)
         | Command::Export(_)
@@ -202,14 +207,16 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
         | Command::Delete(_)
         | Command::Verify(_)
         | Command::Worker(_)
-        | Command::Own(_) => many_threads(),
+        | Command::Own(_) => many_threads().build(),
     }
 }
 
-fn many_threads() -> std::io::Result<tokio::runtime::Runtime> {
+fn many_threads() -> tokio::runtime::Builder {
     // A worker's memory is counted, and a node may have a hundred cores: more threads would only be more arenas.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, THREADS_MAX));
-    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads).enable_all();
+    builder
 }
 
 /// The exit code of a server or a printer: whatever went wrong may be right next time.

@@ -41,7 +41,7 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySpec>,
     /// The most Jobs of the cluster that take from one Hub's host and port at the same time. Default: no limit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "a_limit", skip_serializing_if = "Option::is_none")]
     pub max_concurrent_jobs: Option<u32>,
     /// Settings of workers' Jobs, where the entry has none.
     #[serde(default)]
@@ -124,6 +124,14 @@ fn usual_min() -> ByteCount {
     "256Mi".parse().expect("the constant is a size")
 }
 
+fn a_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let limit = Option::<u32>::deserialize(deserializer)?;
+    if limit == Some(0) {
+        return Err(D::Error::custom("maxConcurrentJobs must be at least 1; leave it out for no limit"));
+    }
+    Ok(limit)
+}
+
 fn a_storage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<StorageSpec>, D::Error> {
     let Some(storage) = Option::<StorageSpec>::deserialize(deserializer)? else { return Ok(None) };
     if storage.claim_name.is_some() == storage.volume_claim_template.is_some() {
@@ -169,6 +177,13 @@ mod tests {
         assert_eq!(of(Some("nfs")), (0, 0));
         let error = serde_yaml::from_str::<Config>("image: a\nstorage: {headroom: {percent: 91}}").unwrap_err();
         assert!(error.to_string().contains("0 to 90"), "{error}");
+    }
+
+    #[test]
+    fn a_limit_lets_at_least_one_through() {
+        let read = |limit: &str| serde_yaml::from_str::<Config>(&format!("image: a\nmaxConcurrentJobs: {limit}"));
+        assert_eq!(read("4").unwrap().max_concurrent_jobs, Some(4));
+        assert!(read("0").unwrap_err().to_string().contains("at least 1"));
     }
 
     #[test]

@@ -17,16 +17,18 @@ pub async fn run(task: &Task, delete: &Delete) -> Result<Finished, EngineError> 
     let (path, sub_path, delete) = (task.volume.clone(), task.sub_path.clone(), delete.clone());
     blocking(move || {
         let volume = Volume::open(&path, sub_path.as_ref()).map_err(EngineError::Volume)?;
+        // Read before anything goes: the record goes with its entry.
+        let recorded = delete.source.as_ref().map(|source| model_of(&volume, source)).transpose()?.flatten();
         match &delete.model {
-            Some(model) if delete.unfinished_only && !is_made_of(&volume, model, delete.source.as_ref())? => {
-                remove_unfinished(&volume, model)?;
-            }
+            Some(model) if delete.unfinished_only => remove_own(&volume, model, &delete)?,
             Some(model) => remove_entry(&volume, model)?,
             None => {}
         }
         if let Some(source) = &delete.source {
-            if let Some(model) = model_of(&volume, source)?.filter(|_| delete.model.is_none()) {
-                remove_unfinished(&volume, &model)?;
+            // Which model an archive holds may be known from here only.
+            let is_open = delete.model.is_none() || delete.unfinished_only;
+            if let Some(model) = recorded.filter(|model| is_open && delete.model.as_ref() != Some(model)) {
+                remove_own(&volume, &model, &delete)?;
             }
             remove_stagings(&volume, &layout::import_staging_prefix(Some(*source)), None)
                 .map_err(EngineError::Volume)?;
@@ -49,6 +51,16 @@ fn remove_entry(volume: &Volume, model: &ModelRef) -> Result<(), EngineError> {
     }
     tidy(volume, model)?;
     remove_stagings(volume, &layout::staging_prefix(model), None).map_err(EngineError::Volume)
+}
+
+/// Removes what the task's source ended in, unless others have it; else only what was begun and not finished.
+fn remove_own(volume: &Volume, model: &ModelRef, delete: &Delete) -> Result<(), EngineError> {
+    let is_others = delete.kept.iter().any(|kept| kept.model() == model);
+    if !is_others && is_made_of(volume, model, delete.source.as_ref())? {
+        remove_entry(volume, model)
+    } else {
+        remove_unfinished(volume, model)
+    }
 }
 
 /// Removes what was begun and not finished. An entry that is there stays as it is.

@@ -98,7 +98,7 @@ fn weights<'a>(policy: &Policy, what: &str, denied: impl Iterator<Item = &'a str
     let rest = denied.len().saturating_sub(NAMED_MAX);
     let mut files = denied.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
     if rest > 0 {
-        files.push_str(&format!(" and {rest} more"));
+        files = format!("{files} and {rest} more");
     }
     PolicyError::Weights {
         what: what.to_owned(),

@@ -1,7 +1,7 @@
 //! The typed description of one piece of work: written by the controller, done by a worker (design 6).
 
 pub use super::policy::Policy;
-use crate::ident::{Commit, Endpoint, ModelRef, RelPath, RepoId, Revision, Sha256};
+use crate::ident::{Commit, Endpoint, ModelKey, ModelRef, RelPath, RepoId, Revision, Sha256};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -210,9 +210,12 @@ pub struct Delete {
     #[serde(default)]
     pub unfinished_only: bool,
     /// Where the model was to come from: the digest of [`crate::format::layout::Source`]. Unfinished work of an archive goes by
-    /// it.
+    /// it, and so does what it was published as, where nobody heard of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Sha256>,
+    /// Models that others have or are about to have: where only the record of the source says which model it ended in, these stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<ModelKey>,
 }
 
 /// The listing of a folder of archives.

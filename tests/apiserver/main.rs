@@ -204,8 +204,10 @@ async fn bad_entries_are_refused_with_the_reason() {
         ),
         (
             json!({"source": {"archive": {"claimName": "a", "path": "b"}}, "update": {"policy": "Notify"}}),
-            "spec.update.policy must be Pinned for an archive",
+            "spec.update.policy must be Pinned for a model from an archive or a volume",
         ),
+        (json!({"source": {"volume": {}}, "update": {"policy": "Track"}}), "spec.update.policy must be Pinned"),
+        (json!({"source": {"volume": {}}, "retention": {"unusedFor": "1h"}}), "one from spec.source.volume could not"),
         (json!({"update": {"interval": "1h"}}), "spec.update.interval is for the policies"),
         (json!({"update": {"policy": "Pinned", "keep": 1}}), "spec.update.keep is for the policies"),
         (json!({"update": {"policy": "Track", "interval": "59s"}}), "spec.update.interval must be at least 1m"),

@@ -76,6 +76,7 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         // The own claim of an entry whose model is evicted.
         ("delete", "persistentvolumeclaims"),
         ("patch", "modelcache.dev/hubconnections:status"),
+        ("update", "modelcache.dev/hubconnections:finalizers"),
         ("create", "events.k8s.io/events"),
         // The scheduling gate.
         ("patch", "pods"),

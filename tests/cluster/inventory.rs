@@ -59,7 +59,7 @@ fn made(said: &str, model: &str) -> String {
 }
 
 async fn told_lost_and_found(stage: &mut Stage, models: &Arc<Volume>) {
-    let [tiny, mine] = two_entries(stage).await;
+    let [tiny, mine] = Box::pin(two_entries(stage)).await;
     let root = models.folder.join("cache");
     let orphan = root.join("hub/models--old--one/snapshots/0123456789012345678901234567890123456789");
     std::fs::create_dir_all(&orphan).unwrap();
@@ -120,5 +120,12 @@ async fn a_folder_is_told_lost_and_found() {
 async fn a_disk_is_told_lost_and_found() {
     let mut stage = Stage::new("inventory-small").await;
     let models = stage.disk("models", 64).await;
+    Box::pin(told_lost_and_found(&mut stage, &models)).await;
+}
+
+#[tokio::test]
+async fn a_provisioned_volume_is_told_lost_and_found() {
+    let mut stage = Stage::new("inventory-dynamic").await;
+    let models = stage.dynamic("models").await;
     Box::pin(told_lost_and_found(&mut stage, &models)).await;
 }

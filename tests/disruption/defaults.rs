@@ -6,8 +6,7 @@ use crate::harness::command::{program, run};
 use crate::harness::volume::Volume;
 use crate::harness::wait::ready;
 use crate::harness::{Gate, Stage, lab, operator, shared};
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim};
-use kube::Api;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
 use modelcache::api::{ModelCacheEntryStatus, Phase};
 use modelcache::ident::Reason;
@@ -128,12 +127,7 @@ async fn the_ownership_init_opens_a_volume_whose_driver_ignores_fs_group() {
     let stage = Stage::new("ownership").await;
     // The lab's provisioner makes folders that belong to root, with mode 0750.
     stage.claim("models", json!({"storageClassName": "lab-dynamic", "accessModes": ["ReadWriteOnce"]})).await;
-    let bound = |claim: &PersistentVolumeClaim| {
-        claim.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Bound"))
-    };
-    let claim = stage.until_is("models", "bound", bound).await;
-    let name = claim.spec.and_then(|spec| spec.volume_name).unwrap();
-    let volume = Volume::of(&Api::<PersistentVolume>::all(stage.client.clone()).get(&name).await.unwrap());
+    let volume = Volume::of(&stage.bound("models").await);
     let foreign = volume.folder.join("foreign");
     std::fs::create_dir(&foreign).unwrap();
     stage.entry("tiny", shared("models", json!({}))).await;

@@ -1,19 +1,51 @@
 //! The operator at rest.
 
+use crate::harness::wait::holds;
 use crate::harness::{Stage, lab, operator};
+use crate::kwok::Kwok;
 use futures::future::join_all;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt};
+use modelcache::api::{ModelCacheEntryStatus, condition};
 use serde_json::{Value, json};
 use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
-const ENTRIES: usize = 20;
+const ENTRIES: usize = 200;
+/// As many as fit on a node at once, with room for what else is there.
+const AT_ONCE: usize = 25;
+const RESIDENT_MAX_KIB: u64 = 40 * 1024;
+
 /// Longer than every interval of the operator's but the Lease's.
-const WINDOW: Duration = Duration::from_mins(1);
-const RESIDENT_MAX_KIB: u64 = 30 * 1024;
+fn window() -> Duration {
+    Duration::from_mins(if std::env::var_os("MODELCACHE_SOAK").is_some() { 5 } else { 1 })
+}
+
+/// So many entries, each Ready and with its Job gone, and a Pod that uses it.
+async fn entries_in_use(stage: &Stage, kwok: &Kwok) {
+    let names: Vec<_> = (0..ENTRIES).map(|number| format!("tiny{number}")).collect();
+    for names in names.chunks(AT_ONCE) {
+        for name in names {
+            let storage = json!({"claimName": "models", "subPath": name});
+            let spec = json!({"repo": crate::fakehub::REPO, "storage": storage, "reclaimPolicy": "Retain"});
+            stage.entry(name, spec).await;
+        }
+        for ready in join_all(names.iter().map(|name| stage.until_ready(name))).await {
+            stage.until_gone::<Job>(&ready.status.unwrap().attempts.unwrap().last_job.unwrap()).await;
+        }
+    }
+    for (number, name) in names.iter().enumerate() {
+        let path = format!("{name}/entries/org_2ftiny/model");
+        kwok.pod(stage, &format!("user{number}"), number, &path).await;
+    }
+    for names in names.chunks(AT_ONCE) {
+        let in_use = |status: &ModelCacheEntryStatus| holds(status, condition::IN_USE);
+        join_all(names.iter().map(|name| stage.until(name, "in use", in_use))).await;
+    }
+}
 
 /// The namespaces that tests before this one deleted are gone, and with them the work of taking them away.
 async fn until_alone(stage: &Stage) {
@@ -53,19 +85,12 @@ fn writes_since(place: u64) -> Vec<String> {
 async fn at_rest_the_operator_writes_its_lease_alone_and_is_small() {
     let mut stage = Stage::new("idle").await;
     stage.local("models").await;
-    let names: Vec<_> = (0..ENTRIES).map(|number| format!("tiny{number}")).collect();
-    for name in &names {
-        let spec = json!({"repo": crate::fakehub::REPO, "storage": {"claimName": "models", "subPath": name}, "reclaimPolicy": "Retain"});
-        stage.entry(name, spec).await;
-    }
-    for ready in join_all(names.iter().map(|name| stage.until_ready(name))).await {
-        let job = ready.status.unwrap().attempts.unwrap().last_job.unwrap();
-        stage.until_gone::<k8s_openapi::api::batch::v1::Job>(&job).await;
-    }
+    let kwok = Kwok::start(&stage.client, 2).await;
+    Box::pin(entries_in_use(&stage, &kwok)).await;
     until_alone(&stage).await;
     let place = std::fs::metadata(lab::audit_log()).unwrap().len();
     // Not a wait for something: nothing happens for this long, and that is measured.
-    tokio::time::sleep(WINDOW).await;
+    tokio::time::sleep(window()).await;
     let writes = writes_since(place);
     // Somebody else may use the cluster, and what the operator writes for them is no fault.
     let own = [&stage.namespace, &operator::namespace()].map(|namespace| format!("/namespaces/{namespace}/"));
@@ -78,8 +103,9 @@ async fn at_rest_the_operator_writes_its_lease_alone_and_is_small() {
     let pod = operator::pods(&stage.client).await.remove(0);
     let resident = resident_kib(operator::process(&pod).expect("the operator runs"));
     println!(
-        "with {ENTRIES} entries at rest: {} writes of the lease and no other in {WINDOW:?}, {resident} KiB resident",
-        leases.len()
+        "with {ENTRIES} entries and as many Pods at rest: {} writes of the lease and no other in {:?}, {resident} KiB resident",
+        leases.len(),
+        window()
     );
     assert!(resident < RESIDENT_MAX_KIB, "{resident} KiB resident");
 }

@@ -18,6 +18,7 @@ mod fakehub;
 mod harness;
 mod idle;
 mod inject;
+mod kwok;
 mod leader;
 mod node;
 mod operator_killed;

@@ -4,19 +4,19 @@ use crate::rig::{Rig, chosen};
 use modelcache::format::task::{Policy, Weights};
 use modelcache::ident::Reason;
 
-fn policy(repos: &[&str], weights: &[Weights]) -> Option<Policy> {
+fn policy(repos: &[&str], weights: &[Weights]) -> Policy {
     let repos = repos.iter().map(|&glob| glob.to_owned()).collect();
-    Some(Policy { origin: "HubConnection \"default\"".into(), repos, weights: weights.to_vec() })
+    Policy { origin: "HubConnection \"default\"".into(), repos, weights: weights.to_vec() }
 }
 
 #[tokio::test]
 async fn a_repo_that_is_not_allowed_costs_the_hub_no_request() {
     let mut rig = Rig::new().await;
-    rig.task.policy = policy(&["other/*"], &[]);
+    rig.task.policy = Some(policy(&["other/*"], &[]));
     let message = rig.fails(Reason::PolicyDenied).await;
     assert!(message.contains("org/tiny") && message.contains("HubConnection \"default\""), "{message}");
     assert_eq!(rig.hub().seen().len(), 0);
-    rig.task.policy = policy(&["other/*", "org/*"], &[]);
+    rig.task.policy = Some(policy(&["other/*", "org/*"], &[]));
     rig.run().await.unwrap();
     rig.assert_published(&chosen());
 }
@@ -25,7 +25,7 @@ async fn a_repo_that_is_not_allowed_costs_the_hub_no_request() {
 async fn formats_that_are_not_allowed_are_left_out_even_of_all() {
     let mut rig = Rig::new().await;
     rig.download().files.weights = Weights::All;
-    rig.task.policy = policy(&[], &[Weights::Safetensors]);
+    rig.task.policy = Some(policy(&[], &[Weights::Safetensors]));
     rig.run().await.unwrap();
     rig.assert_published(&chosen());
 }
@@ -33,7 +33,7 @@ async fn formats_that_are_not_allowed_are_left_out_even_of_all() {
 #[tokio::test]
 async fn a_model_whose_weights_are_all_forbidden_is_denied_and_nothing_is_fetched() {
     let mut rig = Rig::new().await;
-    rig.task.policy = policy(&[], &[Weights::Gguf, Weights::Onnx]);
+    rig.task.policy = Some(policy(&[], &[Weights::Gguf, Weights::Onnx]));
     let message = rig.fails(Reason::PolicyDenied).await;
     assert!(message.contains("model.safetensors") && message.contains("Gguf, Onnx"), "{message}");
     assert_eq!(rig.hub().requests_for("/resolve/").len(), 0);
@@ -45,7 +45,7 @@ async fn what_was_allowed_once_is_not_taken_for_done() {
     rig.download().files.weights = Weights::All;
     rig.run().await.unwrap();
     assert!(rig.entry().join("model/pytorch_model.bin").exists());
-    rig.task.policy = policy(&[], &[Weights::Safetensors]);
+    rig.task.policy = Some(policy(&[], &[Weights::Safetensors]));
     rig.hub().forget();
     rig.run().await.unwrap();
     let sums = std::fs::read_to_string(rig.entry().join("SHA256SUMS")).unwrap();

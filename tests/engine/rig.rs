@@ -99,8 +99,10 @@ impl Rig {
     pub(crate) async fn delete(&self) -> Result<Finished, EngineError> {
         let mut task = self.task.clone();
         let model = download_of(&mut task).model.clone();
-        let task =
-            Task { work: Work::Delete(Delete { model: Some(model), unfinished_only: false, source: None }), ..task };
+        let task = Task {
+            work: Work::Delete(Delete { model: Some(model), unfinished_only: false, source: None, kept: Vec::new() }),
+            ..task
+        };
         engine::run(&task, &self.settings, &Arc::new(Progress::default())).await
     }
 

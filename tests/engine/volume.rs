@@ -4,7 +4,7 @@ use crate::fakehub::{COMMIT, Fault};
 use crate::rig::{Rig, chosen};
 use modelcache::format::layout::Source;
 use modelcache::format::task::{Delete, Task, Work};
-use modelcache::ident::Reason;
+use modelcache::ident::{ModelRef, Reason};
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
@@ -88,7 +88,28 @@ async fn an_entry_that_nobody_heard_of_goes_by_its_source_and_another_ones_stays
     other.files.include = vec!["*.json".into()];
     let other = Source::of_download(&other).digest();
     for (source, stays) in [(None, true), (Some(other), true), (Some(own), false)] {
-        let delete = Delete { model: Some(model.clone()), unfinished_only: true, source };
+        let delete = Delete { model: Some(model.clone()), unfinished_only: true, source, kept: Vec::new() };
+        let task = Task { work: Work::Delete(delete), ..rig.task.clone() };
+        modelcache::engine::run(&task, &rig.settings, &rig.progress).await.unwrap();
+        assert_eq!(rig.entry().exists(), stays);
+    }
+    assert!(!rig.volume().join("hub/models--org--tiny").exists());
+}
+
+#[tokio::test]
+async fn what_only_the_record_of_a_source_names_goes_unless_others_have_it() {
+    let mut rig = Rig::new().await;
+    rig.run().await.unwrap();
+    let model = rig.download().model.clone();
+    let main = ModelRef { revision: Some("main".parse().unwrap()), ..model.clone() };
+    let source = Some(Source::of_download(rig.download()).digest());
+    // An archive's entry may name nothing, or the repo and not the revision.
+    for (named, kept, stays) in [
+        (None, vec![main.key(), model.key()], true),
+        (Some(model.clone()), vec![model.key()], true),
+        (Some(main.clone()), vec![main.key()], false),
+    ] {
+        let delete = Delete { model: named, unfinished_only: true, source, kept };
         let task = Task { work: Work::Delete(delete), ..rig.task.clone() };
         modelcache::engine::run(&task, &rig.settings, &rig.progress).await.unwrap();
         assert_eq!(rig.entry().exists(), stays);

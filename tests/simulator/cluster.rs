@@ -5,7 +5,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use modelcache::api::{HubConnection, ModelCacheEntry};
-use modelcache::controller::plan::Warning;
+use modelcache::controller::plan::{Consumer, Warning};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -51,10 +51,20 @@ pub(crate) const KINDS: [Kind; 5] = [Kind::Entry, Kind::Claim, Kind::Job, Kind::
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
     pub(crate) name: String,
-    /// The entry as it was then; none where it is gone.
-    pub(crate) entry: Option<Arc<ModelCacheEntry>>,
+    /// The object as it was then; none where it is gone.
+    pub(crate) seen: Option<Seen>,
     /// The object's labels and owner.
     pub(crate) about: ObjectMeta,
+}
+
+/// What a watch hands over of an object.
+#[derive(Debug, Clone)]
+pub(crate) enum Seen {
+    Entry(Arc<ModelCacheEntry>),
+    Consumer(Arc<Consumer>),
+    Connection(Arc<HubConnection>),
+    /// Nothing but that it is there.
+    Other,
 }
 
 /// An object of any kind, as far as the API server cares.
@@ -187,14 +197,14 @@ impl Cluster {
     }
 
     fn tell<T: Object + Told>(&mut self, name: &str, object: &mut T, is_there: bool) {
-        let entry = object.as_entry().filter(|_| is_there);
+        let seen = is_there.then(|| object.seen());
         let meta = object.meta();
         let about = ObjectMeta {
             labels: meta.labels.clone(),
             owner_references: meta.owner_references.clone(),
             ..ObjectMeta::default()
         };
-        let change = Change { name: name.to_owned(), entry, about };
+        let change = Change { name: name.to_owned(), seen, about };
         self.watches.get_mut(&T::KIND).unwrap().push_back(change);
     }
 
@@ -214,17 +224,25 @@ impl Cluster {
 
 /// What a watch hands over besides the name.
 pub(crate) trait Told {
-    fn as_entry(&self) -> Option<Arc<ModelCacheEntry>> {
-        None
+    fn seen(&self) -> Seen {
+        Seen::Other
     }
 }
 
 impl Told for PersistentVolumeClaim {}
 impl Told for Job {}
-impl Told for Pod {}
-impl Told for HubConnection {}
+impl Told for Pod {
+    fn seen(&self) -> Seen {
+        Seen::Consumer(Arc::new(Consumer::from(self.clone())))
+    }
+}
+impl Told for HubConnection {
+    fn seen(&self) -> Seen {
+        Seen::Connection(Arc::new(self.clone()))
+    }
+}
 impl Told for Arc<ModelCacheEntry> {
-    fn as_entry(&self) -> Option<Arc<ModelCacheEntry>> {
-        Some(Self::clone(self))
+    fn seen(&self) -> Seen {
+        Seen::Entry(Self::clone(self))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::World;
 use super::cluster::Cluster;
+use super::consumers::{is_consumer, is_gated};
 use super::disk::Disk;
 use super::operator::metadata;
 use super::worker::{Around, Worker};
@@ -10,9 +11,11 @@ use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus, PersistentVolumeClaim, Pod,
     PodCondition,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kube::ResourceExt;
 use modelcache::controller::plan::attempt::{is_running, is_unfinished, may_write};
+use modelcache::controller::plan::sizing::bytes_of;
 use modelcache::controller::plan::{Warning, observed::task_of};
 
 /// The only node.
@@ -27,6 +30,8 @@ pub(crate) enum Move {
     Pod(String),
     /// A claim gets its volume.
     Bind(String),
+    /// A claim gets all the room that it asks for.
+    Resize(String),
     /// A claim that is being deleted goes.
     Unprotect(String),
     /// A Pod whose owner is gone is deleted.
@@ -54,7 +59,14 @@ fn has_condition(pod: &Pod, type_: &str) -> bool {
     pod.status.iter().flat_map(|status| status.conditions.iter().flatten()).any(|condition| condition.type_ == type_)
 }
 
-fn is_scheduled(pod: &Pod) -> bool {
+/// What a claim asks for, and what it has.
+fn asked_and_there(claim: &PersistentVolumeClaim) -> (Option<Quantity>, Option<Quantity>) {
+    let asked = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage"));
+    let there = claim.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage"));
+    (asked.cloned(), there.cloned())
+}
+
+pub(crate) fn is_scheduled(pod: &Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
 }
 
@@ -90,7 +102,7 @@ impl World {
         for (name, claim) in &cluster.claims {
             let is_going = claim.metadata.deletion_timestamp.is_some();
             let is_used = |pod: &Pod| claims_of(pod).contains(&name.as_str()) && may_write(pod) && is_scheduled(pod);
-            let is_wanted = |pod: &Pod| claims_of(pod).contains(&name.as_str()) && may_write(pod);
+            let is_wanted = |pod: &Pod| claims_of(pod).contains(&name.as_str()) && may_write(pod) && !is_gated(pod);
             if is_going && !cluster.pods.values().any(is_used) {
                 moves.push(Move::Unprotect(name.clone()));
             }
@@ -102,6 +114,10 @@ impl World {
             if !is_going && claim_phase(claim) == "Pending" && can_bind {
                 moves.push(Move::Bind(name.clone()));
             }
+            let (asked, there) = asked_and_there(claim);
+            if !is_going && claim_phase(claim) == "Bound" && asked != there {
+                moves.push(Move::Resize(name.clone()));
+            }
             if !is_going && is_orphan(cluster, claim.owner_references()) {
                 moves.push(Move::CollectClaim(name.clone()));
             }
@@ -110,6 +126,9 @@ impl World {
     }
 
     fn pod_can_move(&self, pod: &Pod) -> bool {
+        if is_consumer(pod) {
+            return self.consumer_can_move(pod);
+        }
         let is_going = pod.metadata.deletion_timestamp.is_some();
         if self.hung.contains(&pod.name_any()) {
             return false;
@@ -123,7 +142,7 @@ impl World {
         is_going || is_scheduled(pod) || self.can_be_scheduled(pod) || !has_condition(pod, "PodScheduled")
     }
 
-    fn can_be_scheduled(&self, pod: &Pod) -> bool {
+    pub(crate) fn can_be_scheduled(&self, pod: &Pod) -> bool {
         claims_of(pod).iter().all(|name| {
             self.cluster
                 .claims
@@ -152,7 +171,9 @@ impl World {
                 self.cluster.change::<PersistentVolumeClaim>(&name, |claim| {
                     claim.status.get_or_insert_default().phase = Some("Bound".to_owned());
                 });
+                self.resize(&name);
             }
+            Move::Resize(name) => self.resize(&name),
             Move::Unprotect(name) => {
                 self.disks.remove(&self.cluster.claims[&name].uid().unwrap());
                 self.cluster.remove::<PersistentVolumeClaim>(&name);
@@ -161,6 +182,16 @@ impl World {
             Move::CollectJob(name) => self.cluster.delete::<Job>(&name),
             Move::CollectClaim(name) => self.cluster.delete::<PersistentVolumeClaim>(&name),
         }
+    }
+
+    fn resize(&mut self, name: &str) {
+        let claim = &self.cluster.claims[name];
+        let (uid, asked) = (claim.uid().unwrap(), asked_and_there(claim).0.unwrap());
+        self.disks.get_mut(&uid).unwrap().capacity_bytes = bytes_of(&asked).unwrap();
+        self.cluster.change::<PersistentVolumeClaim>(name, |claim| {
+            let capacity = claim.status.get_or_insert_default().capacity.get_or_insert_default();
+            capacity.insert("storage".to_owned(), asked);
+        });
     }
 
     /// Asks for a Pod's end: one that never ran goes at once.
@@ -226,6 +257,9 @@ impl World {
 
     fn move_pod(&mut self, name: &str) {
         let pod = self.cluster.pods[name].clone();
+        if is_consumer(&pod) {
+            return self.move_consumer(&pod);
+        }
         let is_going = pod.metadata.deletion_timestamp.is_some();
         if is_running(&pod) {
             return self.work(name, &pod, is_going);
@@ -277,11 +311,14 @@ impl World {
             let code = worker.is_stopped(&mut log.lines);
             return self.end_pod(name, code);
         }
-        let claim = claims_of(pod)[0];
-        let disk = self.cluster.claims.get(claim).and_then(|claim| self.disks.get_mut(&claim.uid()?));
-        let Some(disk) = disk else { return self.end_pod(name, 137) };
-        let mut around = Around { disk, hub: &self.hub, log: &mut log.lines, dice: &mut self.dice };
-        match worker.step(&mut around) {
+        let claim = claims_of(pod).first().and_then(|name| self.cluster.claims.get(*name)?.uid());
+        let disk = claim.and_then(|uid| self.disks.get_mut(&uid));
+        if disk.is_none() && !claims_of(pod).is_empty() {
+            return self.end_pod(name, 137);
+        }
+        let now = self.cluster.now.as_second();
+        let around = Around { disk, hub: &self.hub, log: &mut log.lines, dice: &mut self.dice, now };
+        match worker.step(around) {
             None => {
                 self.workers.insert(name.to_owned(), worker);
             }

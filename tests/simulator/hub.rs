@@ -92,6 +92,11 @@ impl Hub {
     }
 }
 
+/// The size of a file, in bytes: that of the weights is another one with each commit.
+pub(crate) fn size(name: &str, digest: u64) -> u64 {
+    if name == NAMES[2] { (700 + digest % 1000 / 10 % 3 * 500) << 20 } else { 1 << 20 }
+}
+
 /// The files of a commit. One of them is the same in all, and all are others in another repo.
 fn files(repo: u64, number: u64) -> Files {
     let digest = |file: usize| (repo + 1) * 1000 + if file == 0 { 0 } else { number * 10 + file as u64 };

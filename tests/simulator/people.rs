@@ -2,22 +2,25 @@
 
 use super::World;
 use super::cluster::NAMESPACE;
-use super::hub::{ARCHIVES, REPOS};
+use super::consumers::is_consumer;
+use super::hub::REPOS;
 use super::operator::{Operator, metadata};
+use super::specs;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use modelcache::api::entry::ReclaimPolicy;
-use modelcache::api::{HubConnection, HubConnectionSpec, ModelCacheEntry, annotation};
+use modelcache::api::{HubConnection, ModelCacheEntry, annotation};
 use modelcache::controller::plan::attempt::is_running;
 use modelcache::ident::Reason;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
 const NAMES: [&str; 6] = ["ada", "ben", "cleo", "dan", "eve", "fay"];
-const SHARED: [&str; 2] = ["shared", "late"];
+pub(crate) const SHARED: [&str; 2] = ["shared", "late"];
 /// The claim with the archives.
-const ARCHIVE_CLAIM: &str = "usb";
+pub(crate) const ARCHIVE_CLAIM: &str = "usb";
 
 impl World {
     /// The claims that people made before anything began.
@@ -29,11 +32,17 @@ impl World {
     }
 
     fn make_claim(&mut self, name: &str) {
+        // It takes a person longer than a Job needs to come to its end.
+        self.cluster.later(1);
         let mut meta = metadata(name);
         meta.finalizers = Some(vec!["kubernetes.io/pvc-protection".to_owned()]);
         let mut claim = PersistentVolumeClaim { metadata: meta, ..PersistentVolumeClaim::default() };
         let class = if name == "late" { "late" } else { "fast" };
-        claim.spec.get_or_insert_default().storage_class_name = Some(class.to_owned());
+        let spec = claim.spec.get_or_insert_default();
+        spec.storage_class_name = Some(class.to_owned());
+        spec.access_modes = Some(vec!["ReadWriteMany".to_owned()]);
+        let room = Quantity("100Gi".to_owned());
+        spec.resources.get_or_insert_default().requests = Some([("storage".to_owned(), room)].into());
         claim.status.get_or_insert_default().phase = Some("Pending".to_owned());
         let _ = self.cluster.create(claim);
     }
@@ -44,27 +53,16 @@ impl World {
         if !self.cluster.entries.contains_key(name) {
             return self.make_entry(name);
         }
-        match self.dice.below(20) {
+        match self.dice.below(28) {
             0..4 => self.delete_entry(name),
             4 => {
                 self.story.tell(|| format!("somebody forces the deletion of {name}"));
                 self.annotate(name, annotation::FORCE_DELETE, "true");
             }
             5..8 => self.ask_to_retry(name),
-            8 => self.edit(name, "suspend", |entry| {
-                entry.spec.suspend = Some(entry.spec.suspend != Some(true));
-            }),
-            9 => self.edit(name, "reclaimPolicy", |entry| {
-                let was = entry.spec.reclaim_policy.unwrap_or_default();
-                let retain = was == ReclaimPolicy::Delete;
-                entry.spec.reclaim_policy = Some(if retain { ReclaimPolicy::Retain } else { ReclaimPolicy::Delete });
-            }),
-            10..12 => {
-                let deadline = [None, Some(60), Some(3600)][self.dice.below(3)];
-                self.edit(name, "job", |entry| {
-                    entry.spec.job.get_or_insert_default().active_deadline_seconds = deadline;
-                });
-            }
+            8..12 => self.edit(name),
+            18..23 => self.make_consumer(),
+            23..26 => self.change_consumer(),
             12 => {
                 let claims: Vec<_> = self.cluster.claims.keys().cloned().collect();
                 if let Some(claim) = self.dice.one_of(claims) {
@@ -88,7 +86,9 @@ impl World {
                 }
             }
             16 => {
-                if let Some(pod) = self.dice.one_of(self.cluster.pods.keys().cloned().collect::<Vec<_>>()) {
+                let workers = self.cluster.pods.iter().filter(|(_, pod)| !is_consumer(pod));
+                let workers: Vec<_> = workers.map(|(name, _)| name.clone()).collect();
+                if let Some(pod) = self.dice.one_of(workers) {
                     self.story.tell(|| format!("somebody deletes Pod {pod}"));
                     self.delete_pod(&pod);
                 }
@@ -109,13 +109,15 @@ impl World {
             return self.cluster.delete::<HubConnection>(name);
         }
         self.story.tell(|| format!("somebody makes connection {name}"));
-        let mut connection = HubConnection::new(name, HubConnectionSpec::default());
+        let mut connection = HubConnection::new(name, specs::connection(&mut self.dice));
         connection.metadata.namespace = Some(NAMESPACE.to_owned());
+        connection.metadata.generation = Some(1);
+        self.limited |= connection.spec.cache.is_some();
         let _ = self.cluster.create(connection);
     }
 
     fn make_entry(&mut self, name: &str) {
-        let spec = self.random_spec();
+        let spec = specs::entry(&mut self.dice);
         self.story.tell(|| format!("somebody creates {name}: {spec}"));
         let entry: ModelCacheEntry = serde_json::from_value(json!({
             "apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheEntry",
@@ -123,44 +125,6 @@ impl World {
         }))
         .unwrap();
         let _ = self.cluster.create(Arc::new(entry));
-    }
-
-    fn random_spec(&mut self) -> Value {
-        let dice = &mut self.dice;
-        let mut spec = json!({});
-        if dice.happens(200) {
-            let path = ARCHIVES[dice.below(ARCHIVES.len())];
-            spec["source"] = json!({"archive": {"claimName": ARCHIVE_CLAIM, "path": path}});
-            if dice.happens(500) {
-                spec["repo"] = json!(dice.pick(&REPOS));
-            }
-        } else {
-            spec["repo"] = json!(dice.pick(&REPOS));
-            let revision = [None, Some("main"), Some("v1"), Some("gone")][dice.below(16).min(12) / 4];
-            if let Some(revision) = revision {
-                spec["revision"] = json!(revision);
-            }
-            if dice.happens(200) {
-                spec["source"] = json!({"hub": {"connectionRef": {"name": "hub"}}});
-            }
-            if dice.happens(200) {
-                spec["files"] = json!({"include": ["config.json"]});
-            }
-        }
-        if dice.happens(300) {
-            let class = dice.pick(&["fast", "late", "missing"]);
-            let claim = json!({"storageClassName": class, "resources": {"requests": {"storage": "1Gi"}}});
-            spec["storage"] = json!({"volumeClaimTemplate": {"spec": claim}});
-        } else {
-            spec["storage"] = json!({"claimName": SHARED[dice.below(6) / 5]});
-            if dice.happens(200) {
-                spec["storage"]["subPath"] = json!("team");
-            }
-        }
-        if dice.happens(150) {
-            spec["reclaimPolicy"] = json!("Retain");
-        }
-        spec
     }
 
     pub(crate) fn delete_entry(&mut self, name: &str) {
@@ -181,22 +145,29 @@ impl World {
         });
     }
 
-    fn edit(&mut self, name: &str, what: &str, change: impl FnOnce(&mut ModelCacheEntry)) {
-        self.story.tell(|| format!("somebody changes {what} of {name}"));
+    fn edit(&mut self, name: &str) {
+        let dice = &mut self.dice;
+        let mut what = "";
         self.cluster.change::<Arc<ModelCacheEntry>>(name, |entry| {
             let entry = Arc::make_mut(entry);
             let before = entry.spec.clone();
-            change(entry);
+            what = specs::change(entry, dice);
             if entry.spec != before {
                 entry.metadata.generation = entry.metadata.generation.map(|generation| generation + 1);
             }
         });
+        self.story.tell(|| format!("somebody changes {what} of {name}"));
     }
 
     /// Something goes wrong, or is mended.
     pub(crate) fn something_happens(&mut self) {
-        let pods: Vec<String> =
-            self.cluster.pods.iter().filter(|(_, pod)| is_running(pod)).map(|(name, _)| name.clone()).collect();
+        let pods: Vec<String> = self
+            .cluster
+            .pods
+            .iter()
+            .filter(|(_, pod)| is_running(pod) && !is_consumer(pod))
+            .map(|(name, _)| name.clone())
+            .collect();
         let pod = self.dice.one_of(pods);
         let what = self.dice.below(16);
         self.story.tell(|| format!("fault {what} on {pod:?}"));
@@ -237,6 +208,14 @@ impl World {
             (14, _) => self.operator.relist(&mut self.cluster),
             (15, _) => self.failing = [0, 0, 50, 300][self.dice.below(4)],
             _ => {}
+        }
+    }
+
+    /// Whoever uses a model needs it no more.
+    pub(crate) fn end_consumers(&mut self) {
+        let consumers = self.cluster.pods.iter().filter(|(_, pod)| is_consumer(pod));
+        for name in consumers.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.delete_pod(&name);
         }
     }
 

@@ -12,15 +12,15 @@ use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::inventory::ObservedInventory;
 use crate::controller::plan::queue::Slot;
 use crate::controller::plan::{
-    ArchiveSpot, CaSource, Freshness, HubView, Observed, Origin, Wanted, Why, hub_view, known_model, origin, placement,
-    settings, storage_of, wanted_claim,
+    ArchiveSpot, CaSource, Freshness, HubView, Observed, Origin, PeerStanding, Wanted, Why, certain_model, hub_view,
+    known_model, origin, placement, settings, storage_of, wanted_claim,
 };
 use crate::format::layout::Source;
 use crate::format::task::{
     Adopt, ArchivePlace, ArchiveUrl, Check, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile,
     ProxyChoice, Question, Resolve, Task, Work,
 };
-use crate::ident::{ByteRate, ModelRef, RelPath, Sha256};
+use crate::ident::{ByteRate, ModelKey, ModelRef, RelPath, Sha256};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMapVolumeSource, KeyToPath, SecretVolumeSource, Volume};
 use std::path::PathBuf;
@@ -168,6 +168,15 @@ fn source_of(observed: &Observed) -> Option<Sha256> {
     }
 }
 
+/// The models of the volume's other entries, where it is not certain which one this entry's is.
+fn kept_by_others(observed: &Observed) -> Vec<ModelKey> {
+    if certain_model(&observed.entry).is_some() {
+        return Vec::new();
+    }
+    let staying = observed.peers.iter().filter(|peer| !peer.deleting && peer.standing != PeerStanding::Stuck);
+    staying.filter_map(|peer| peer.key.as_deref()?.parse().ok()).collect()
+}
+
 /// The Job that removes the entry's files from a shared claim, or why it has to wait. It needs no Hub, so it cannot fail for one.
 pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
     let Some(storage) = storage_of(&observed.entry) else { return Ok(None) };
@@ -182,6 +191,7 @@ pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
             // Whoever failed did not make what is there.
             unfinished_only: observed.entry.status.as_ref().is_none_or(|status| status.manifest.is_none()),
             source: source_of(observed),
+            kept: kept_by_others(observed),
         }),
     };
     let settings = settings(&observed.entry, &observed.connection, &observed.config);

@@ -5,7 +5,8 @@ use super::observed::{Scene, Warning};
 use crate::format::outcome::{Done, Failed, Heard, Line, Outcome, Progress, Say};
 use crate::ident::Reason;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PersistentVolumeClaim, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// How an attempt stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +50,23 @@ pub fn standing(scene: &Scene, job: &Job) -> Standing {
         Some(pod) => Standing::Starting(held_up(scene, pod).or_else(|| pods.get(1).and_then(|old| disruption(old)))),
         None => Standing::Starting(no_pod(scene)),
     }
+}
+
+/// Why what a worker published is not on the volume any more, where that is so: a claim that goes, or that was made after
+/// the Job, does not have it.
+pub(super) fn lost(scene: &Scene, job: &Job) -> Option<Failed> {
+    let made = |meta: &ObjectMeta| meta.creation_timestamp.as_ref().map(|time| time.0);
+    let has_it = |claim: &&PersistentVolumeClaim| {
+        claim.metadata.deletion_timestamp.is_none() && made(&claim.metadata) <= made(&job.metadata)
+    };
+    if scene.claim.as_ref().is_some_and(|claim| has_it(&claim)) {
+        return None;
+    }
+    let name = job.metadata.name.as_deref().unwrap_or_default();
+    let message = format!(
+        "the claim was deleted, or made anew, after Job {name} began: what it published is gone, and it runs again"
+    );
+    Some(failed(Why::new(Reason::Interrupted, message)))
 }
 
 fn failed(why: Why) -> Failed {

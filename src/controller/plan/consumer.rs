@@ -3,7 +3,7 @@
 use super::inject::{Injection, words};
 use crate::api::{annotation, label};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodSpec, VolumeMount};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use serde::Deserialize;
@@ -24,6 +24,8 @@ pub struct Consumer {
     pub node: Option<String>,
     /// When its kubelet accepted it. What it mounts by a link was resolved after that.
     pub started: Option<Timestamp>,
+    /// When the last of its containers began, each of which resolves its links anew; absent while one has yet to begin.
+    pub begun: Option<Timestamp>,
     /// Its service account.
     pub account: String,
     /// Kind and name of what controls it, such as `Deployment/web`; its own where nothing does.
@@ -58,6 +60,11 @@ impl Consumer {
     /// When it was created.
     pub fn created(&self) -> Option<Timestamp> {
         self.metadata.creation_timestamp.as_ref().map(|time| time.0)
+    }
+
+    /// Whether it has been told to end.
+    pub fn is_ending(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
     }
 
     /// Who it is, for people: `team-a/default/Deployment/web`.
@@ -107,6 +114,7 @@ impl From<Pod> for Consumer {
         Self {
             is_over: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
             is_gated: spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()),
+            begun: begun(&status),
             started: status.start_time.map(|Time(time)| time),
             owner: owner(&metadata),
             worker: worker(&metadata),
@@ -127,6 +135,19 @@ impl From<Pod> for Consumer {
             },
         }
     }
+}
+
+fn begun(status: &PodStatus) -> Option<Timestamp> {
+    let init = status.init_container_statuses.iter().flatten();
+    let all = init
+        .chain(status.container_statuses.iter().flatten())
+        .chain(status.ephemeral_container_statuses.iter().flatten());
+    // One that ended reads nothing any more; where it begins again, it waits first.
+    let living = all.filter(|container| container.state.as_ref().is_none_or(|state| state.terminated.is_none()));
+    let begun = |container: &ContainerStatus| {
+        container.state.as_ref()?.running.as_ref()?.started_at.as_ref().map(|Time(time)| *time)
+    };
+    living.map(begun).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 fn owner(metadata: &ObjectMeta) -> String {
@@ -255,6 +276,21 @@ mod tests {
             (Some("node-1"), false, false, &None)
         );
         assert!(pod.metadata.managed_fields.is_none() && pod.metadata.labels.is_none());
+    }
+
+    #[test]
+    fn a_link_is_looked_up_until_the_last_container_began() {
+        let begun = |states: serde_json::Value| {
+            let state = |state: &serde_json::Value| json!({"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state});
+            let all: Vec<_> = states.as_array().unwrap().iter().map(state).collect();
+            consumer(json!({"metadata": {}, "spec": {"containers": []}, "status": {"containerStatuses": all}})).begun
+        };
+        let running = |at: &str| json!({"running": {"startedAt": format!("2026-11-24T{at}:00Z")}});
+        let ended = json!({"terminated": {"exitCode": 0}});
+        let last = "2026-11-24T09:05:00Z".parse().ok();
+        assert_eq!(begun(json!([running("09:00"), running("09:05"), ended])), last);
+        assert_eq!(begun(json!([running("09:00"), {"waiting": {}}])), None, "it may get anything yet");
+        assert_eq!(begun(json!([])), None);
     }
 
     #[test]

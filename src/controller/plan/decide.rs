@@ -1,11 +1,11 @@
 //! The decision: what should be done for one entry, and what its status says.
 
-use super::attempt::{Standing, standing};
-use super::observed::{Attempt, Observed, Peer};
+use super::attempt::{Standing, lost, standing};
+use super::observed::{Attempt, Observed, Peer, task_of};
 use super::queue::{self, Urgency};
 use super::status::{Draft, claim_trouble, finish};
 use super::storage::{self, storage_of};
-use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files};
+use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files, settings};
 use super::{Action, Freshness, Plan, Why, backoff, deletion, eviction, placement, record, sizing, update};
 use crate::api::entry::ReclaimPolicy;
 use crate::api::{FINALIZER, Phase, condition};
@@ -44,13 +44,16 @@ pub fn decide(observed: &Observed) -> Plan {
     let wanted = match Wanted::of(observed) {
         Ok(wanted) => wanted,
         // What is on the volume needs no Hub any more, and nobody's leave.
-        Err(why) if [Reason::ConnectionNotFound, Reason::PolicyDenied].contains(&why.reason) && is_kept(observed) => {
+        Err(why) if why.reason == Reason::ConnectionNotFound && is_kept(observed) => {
             return finish(observed, Draft::of(observed), actions, None);
         }
         Err(why) if why.reason == Reason::PolicyDenied => {
             // What is under way is not allowed any more either.
             let current = observed.current().filter(|attempt| attempt.job.metadata.deletion_timestamp.is_none());
             actions.extend(current.and_then(|attempt| delete_job(attempt.job)));
+            if is_kept(observed) {
+                return finish(observed, Draft::of(observed), actions, None);
+            }
             return refuse(observed, &why, actions);
         }
         Err(why) => return refuse(observed, &why, actions),
@@ -81,7 +84,7 @@ pub fn decide(observed: &Observed) -> Plan {
             if let Some(retry) = observed.asked_to_retry() {
                 draft.start_anew(Some(retry));
             }
-            let message = "the Job did not start, and the spec or the operator's settings changed or a retry was asked for: it is made anew";
+            let message = "the Job did not start, and the spec, the operator's settings or the node of its claim changed, or a retry was asked for: it is made anew";
             draft.phase(Phase::Provisioning, "Provisioning", message);
             finish(observed, draft, actions, Some(LISTEN_EVERY))
         }
@@ -109,11 +112,19 @@ fn is_transfer(attempt: &Attempt<'_>) -> bool {
     attempt.task.as_ref().is_some_and(|task| is(&task.work))
 }
 
-/// Whether a Job cannot start and was made for an earlier spec. A Job's own spec cannot be changed, and the new one may be
-/// the remedy.
+/// Whether a Job cannot start and was made for an earlier spec, or for a node that need not be its own any more. A Job's own
+/// spec cannot be changed, and the new one may be the remedy.
 pub(super) fn is_stuck_in_the_past(observed: &Observed, job: &Job) -> bool {
-    (is_of_the_past(observed, job) || observed.asked_to_retry().is_some())
-        && matches!(standing(&observed.scene, job), Standing::Starting(Some(_)))
+    let Standing::Starting(Some(why)) = standing(&observed.scene, job) else { return false };
+    is_of_the_past(observed, job) || observed.asked_to_retry().is_some() || is_misplaced(observed, job, &why)
+}
+
+/// Whether no node can take a Job that one made now would not keep from another node.
+pub(super) fn is_misplaced(observed: &Observed, job: &Job, why: &Why) -> bool {
+    let settings = || settings(&observed.entry, &observed.connection, &observed.config);
+    // A question has no volume, and is placed nowhere.
+    let has_volume = task_of(job).is_some_and(|task| !matches!(task.work, Work::Resolve(_)));
+    why.reason == Reason::Unschedulable && has_volume && placement::is_elsewhere(&observed.scene, settings(), job)
 }
 
 /// Whether a Job was made for an earlier spec, or by an operator with another image.
@@ -243,10 +254,17 @@ fn follow(observed: &Observed, wanted: &Wanted, job: &Job, actions: Vec<Action>)
             Some(LISTEN_EVERY)
         }
         Standing::Done(done, metadata) => {
-            draft.done(name, &done, metadata.as_deref());
-            None
+            if let Some(lost) = lost(&observed.scene, job) {
+                Some(vain(observed, &mut draft, job, &lost))
+            } else {
+                draft.done(name, &done, metadata.as_deref());
+                None
+            }
         }
-        Standing::Unheard => Some(silence(observed, &mut draft, job, "it runs again and finds its work done")),
+        Standing::Unheard => {
+            let unheard = record::unheard(name, "it runs again and finds its work done");
+            Some(vain(observed, &mut draft, job, &unheard))
+        }
         Standing::Failed(failed) => fail(observed, &mut draft, job, &failed),
     };
     draft.heeds_retry(observed);
@@ -288,18 +306,19 @@ fn follow_question(observed: &Observed, wanted: &Wanted, job: &Job, actions: Vec
             draft.resolved(name, &resolved);
             Some(Duration::ZERO)
         }
-        Standing::Done(..) | Standing::Unheard => Some(silence(observed, &mut draft, job, "it is asked again")),
+        Standing::Done(..) | Standing::Unheard => {
+            Some(vain(observed, &mut draft, job, &record::unheard(name, "it is asked again")))
+        }
         Standing::Failed(failed) => fail(observed, &mut draft, job, &failed),
     };
     draft.heeds_retry(observed);
     finish(observed, draft, record::sparing(actions, name), again)
 }
 
-/// The worker succeeded, and nobody heard of it; gives when it is tried again.
-fn silence(observed: &Observed, draft: &mut Draft, job: &Job, then: &str) -> Duration {
+/// The worker succeeded, and nobody heard of it, or what it did is gone; gives when it is tried again.
+fn vain(observed: &Observed, draft: &mut Draft, job: &Job, why: &Failed) -> Duration {
     let wait = again_after_silence(observed.attempts_count());
-    let name = job.metadata.name.as_deref().unwrap_or_default();
-    draft.failed(job, &record::unheard(name, then), Some(wait));
+    draft.failed(job, why, Some(wait));
     wait
 }
 

@@ -3,11 +3,11 @@
 //! What keeps a deletion from going on is told by the condition `DeletionBlocked`, and `modelcache.dev/force-delete`
 //! lets it end: it overrides the Pods that use the model, and whatever else is in the way leaves the files behind.
 
-use super::attempt::{Standing, may_write, standing};
-use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_of_the_past};
+use super::attempt::{Standing, lost, may_write, standing};
+use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_misplaced, is_of_the_past};
 use super::observed::{Observed, Peer, PeerStanding, task_of};
 use super::record;
-use super::status::{Draft, Obstacle, finish};
+use super::status::{Draft, Obstacle, finish, human_bytes};
 use super::storage::storage_of;
 use super::usage::{Usage, named};
 use super::{Action, Notice, Plan, Why, backoff, wanted};
@@ -15,7 +15,7 @@ use crate::api::entry::ReclaimPolicy;
 use crate::api::{Phase, annotation, condition};
 use crate::controller::build;
 use crate::format::task::Work;
-use crate::ident::Reason;
+use crate::ident::{ModelKey, Reason};
 use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -67,6 +67,7 @@ pub(super) fn decide(observed: &Observed) -> Plan {
     // What was published and is not recorded yet has to be removed too.
     if let Some(attempt) = observed.current().filter(|attempt| !is_delete(attempt.job))
         && let Standing::Done(done, metadata) = standing(&observed.scene, attempt.job)
+        && lost(&observed.scene, attempt.job).is_none()
     {
         let mut draft = Draft::of(observed);
         draft.done(attempt.job.metadata.name.as_deref().unwrap_or_default(), &done, metadata.as_deref());
@@ -194,8 +195,20 @@ fn has_files_to_remove(observed: &Observed) -> bool {
 
 /// The entries that stay and keep the same model in the same place, or will.
 fn twins(observed: &Observed) -> impl Iterator<Item = &Peer> {
-    let key = wanted::known_model(&observed.entry).map(|model| model.key().to_string());
+    let key = wanted::certain_model(&observed.entry).map(|model| model.key().to_string());
     observed.peers.iter().filter(move |peer| !peer.deleting && peer.key.is_some() && peer.key == key)
+}
+
+/// The entries that are about to take the files over, or may be: the archive that was not read yet may hold their model.
+fn heirs(observed: &Observed) -> impl Iterator<Item = &Peer> {
+    let is_certain = wanted::certain_model(&observed.entry).is_some();
+    let repo = wanted::parse_model(&observed.entry.spec).ok().filter(|_| !is_certain).map(|model| model.repo);
+    let may_be_ours = move |peer: &&Peer| {
+        let key = peer.key.as_deref().and_then(|key| key.parse::<ModelKey>().ok());
+        !peer.deleting && key.is_some_and(|key| Some(&key.model().repo) == repo.as_ref())
+    };
+    let all = twins(observed).chain(observed.peers.iter().filter(may_be_ours));
+    all.filter(|peer| matches!(peer.standing, PeerStanding::AtWork | PeerStanding::Waits))
 }
 
 fn remove_files(observed: &Observed, forced: bool) -> Plan {
@@ -210,9 +223,12 @@ fn remove_files(observed: &Observed, forced: bool) -> Plan {
         Standing::Starting(Some(_)) | Standing::Failed(_) if forced => give_up(observed),
         _ if forced && is_older(&attempt.job.metadata, PATIENCE, observed) => give_up(observed),
         // The new spec may be the remedy, and a Job's own cannot be changed.
-        Standing::Starting(Some(_)) if is_of_the_past(observed, attempt.job) => {
+        Standing::Starting(Some(why))
+            if is_of_the_past(observed, attempt.job) || is_misplaced(observed, attempt.job, &why) =>
+        {
             let actions = delete_job(attempt.job).into_iter().collect();
-            deleting(observed, actions, "the Job did not start and the spec changed: it is made anew", None)
+            let message = "the Job did not start, and the spec or the node of its claim changed: it is made anew";
+            deleting(observed, actions, message, None)
         }
         Standing::Starting(why) => deleting(observed, Vec::new(), &removes, why.as_ref().map(Blocked::from)),
         Standing::Running(_) => deleting(observed, Vec::new(), &removes, None),
@@ -222,7 +238,7 @@ fn remove_files(observed: &Observed, forced: bool) -> Plan {
             let wait = backoff::delay(Reason::HubUnavailable, count + 1, None, 0).unwrap_or(backoff::RECHECK);
             let mut draft = Draft::of(observed);
             draft.failed(attempt.job, &failed, Some(wait));
-            let why = Why::new(failed.reason, failed.message);
+            let why = Why::new(failed.reason, format!("{}; until then {} stays", failed.message, files(observed)));
             draft.phase(Phase::Deleting, "Deleting", "the entry's files could not be removed; it is tried again");
             block(&mut draft, Blocked::from(&why));
             finish(observed, draft, Vec::new(), Some(wait))
@@ -280,8 +296,7 @@ fn spared(observed: &Observed) -> Option<Blocked> {
         return Some(Blocked::new("Queued", message));
     }
     let Time(since) = observed.entry.metadata.deletion_timestamp.clone()?;
-    let mut heirs = twins(observed).filter(|twin| twin.standing != PeerStanding::Stuck);
-    let heir = heirs.next().filter(|_| observed.now < since + HAND_OVER)?;
+    let heir = heirs(observed).next().filter(|_| observed.now < since + HAND_OVER)?;
     Some(Blocked::new(HANDED_OVER, format!("entry {:?} of the same model takes the files over", heir.name)))
 }
 
@@ -314,7 +329,18 @@ fn deleting(observed: &Observed, actions: Vec<Action>, message: &str, blocked: O
 }
 
 fn give_up(observed: &Observed) -> Plan {
-    let_go(observed, Some("deletion was forced: the entry's files may be left in the claim"))
+    let_go(observed, Some(&format!("deletion was forced: {} may be left behind", files(observed))))
+}
+
+/// What is, or may be, on the volume, for people.
+fn files(observed: &Observed) -> String {
+    let status = observed.entry.status.as_ref();
+    let volume = status.and_then(|status| status.volume.as_ref());
+    let place = volume.and_then(|volume| volume.path.as_deref()).unwrap_or("unfinished work");
+    let claim = volume.map(|volume| volume.claim_name.as_str()).unwrap_or_default();
+    let bytes = status.and_then(|status| u64::try_from(status.manifest.as_ref()?.bytes).ok());
+    let size = bytes.map(|bytes| format!(" ({})", human_bytes(bytes))).unwrap_or_default();
+    format!("{place}{size} in claim {claim:?}")
 }
 
 fn let_go(observed: &Observed, left_behind: Option<&str>) -> Plan {

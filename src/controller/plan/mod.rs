@@ -45,8 +45,8 @@ pub use storage::storage_of;
 pub use update::Freshness;
 pub use usage::Usage;
 pub use wanted::{
-    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, hub_view, known_model, merge, origin, settings,
-    volume_of, wanted_claim, without_query,
+    ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, certain_model, hub_view, known_model, merge, origin,
+    settings, volume_of, wanted_claim, without_query,
 };
 
 use crate::api::{ModelCacheEntry, ModelCacheEntryStatus};

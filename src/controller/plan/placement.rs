@@ -6,6 +6,7 @@ use super::consumer::Consumer;
 use super::observed::Scene;
 use crate::api::job::JobSettings;
 use crate::ident::Reason;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolumeClaim, Taint,
     Toleration,
@@ -68,11 +69,21 @@ pub fn place(scene: &Scene, mut settings: JobSettings) -> Result<JobSettings, Wh
         let is_on_one_node =
             has_mode(claim, &["ReadWriteOnce"]) && !has_mode(claim, &["ReadWriteMany", "ReadOnlyMany"]);
         let node = scene.nodes.iter().find(|node| Some(&node.name) == tenant.node.as_ref());
-        if let Some(node) = node.filter(|_| is_on_one_node) {
+        // Nobody sees the end of a Pod on a lost node; whether its volume can be had elsewhere, the cluster says.
+        let is_lost = |node: &NodeSight| tenant.is_ending() && !node.is_ready;
+        if let Some(node) = node.filter(|node| is_on_one_node && !is_lost(node)) {
             settings = on_node(settings, node);
         }
     }
     Ok(settings)
+}
+
+/// Whether a Job has to run elsewhere than one with the same settings would now: since it was made, a Pod that has its claim
+/// went or came.
+pub fn is_elsewhere(scene: &Scene, settings: JobSettings, job: &Job) -> bool {
+    let pod = job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let made = pod.map(|pod| (&pod.affinity, &pod.tolerations));
+    place(scene, settings).is_ok_and(|now| made.is_some_and(|made| made != (&now.affinity, &now.tolerations)))
 }
 
 fn claims(scene: &Scene) -> impl Iterator<Item = &PersistentVolumeClaim> {

@@ -6,21 +6,29 @@
 //! Nobody keeps a list. Who waits says so in `status.queue`; who is first follows from these, from the Jobs and the Pods. The same
 //! walk down the line tells an entry whether it is its turn, and the shell whom to wake when a Job ended.
 
+use super::decide::LOOK_EVERY;
 use super::observed::{ConnectionSight, Observed};
+use super::record;
+use super::status::Draft;
 use super::usage::Usage;
 use super::wanted::{HubView, Origin, Wanted, hub_view};
 use super::{attempt, consumer::Consumer};
-use crate::api::{HubConnection, ModelCacheEntry, annotation, label};
+use crate::api::status::QueueStatus;
+use crate::api::{HubConnection, ModelCacheEntry, Phase, annotation, condition, label};
 use crate::controller::config::Config;
 use crate::ident::hex;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use sha2::Digest;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// A place in a line is written at most so often.
+const PLACE_LASTS: SignedDuration = SignedDuration::from_secs(10);
 
 /// What a Job takes from: a Hub, by way of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,6 +218,30 @@ pub(super) fn place_behind(observed: &Observed, wanted: &Wanted) -> Place {
     place_in(&me, &line, if is_limited { Spent::Connection } else { Spent::Hub }, &observed.config)
 }
 
+impl Draft {
+    /// The entry waits in the line for its Hub; gives when to look again. What was said of its place stays for ten seconds.
+    pub(super) fn queued(&mut self, observed: &Observed, place: &Place) -> Duration {
+        let before = observed.entry.status.as_ref().filter(|status| status.phase == Some(Phase::Queued));
+        let said = before.and_then(|status| record::condition_of(&status.conditions, condition::READY));
+        let stood = before.and_then(|status| status.queue.clone());
+        if let (Some(said), Some(stood)) = (said, stood) {
+            let age = observed.now.duration_since(stood.updated_at.0);
+            if said.message == place.why || age < PLACE_LASTS {
+                let fresh = if said.message == place.why { place.again() } else { LOOK_EVERY };
+                self.status.queue = Some(stood);
+                return fresh;
+            }
+        }
+        self.status.queue = Some(QueueStatus {
+            position: record::counted(place.position),
+            waiting: record::counted(place.waiting),
+            updated_at: Time(observed.now),
+        });
+        self.phase(Phase::Queued, "Queued", &place.why);
+        place.again()
+    }
+}
+
 /// This entry, and everybody who waits in their order, this entry among them.
 fn line(observed: &Observed, wanted: &Wanted, urgency: Urgency) -> (Waiting, Vec<Waiting>) {
     let mut rank = rank(&observed.entry, &observed.scene.consumers);
@@ -242,7 +274,9 @@ fn walk<'a>(running: &[Running], line: &'a [Waiting], limit: Option<u32>) -> Vec
             return Some(Spent::Hub);
         }
         *hub += 1;
-        connection.into_iter().for_each(|(used, _)| *used += 1);
+        if let Some((used, _)) = connection {
+            *used += 1;
+        }
         None
     };
     line.iter().map(|waiting| (waiting, give(waiting))).collect()

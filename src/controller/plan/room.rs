@@ -41,6 +41,8 @@ pub enum Kept {
     Retained,
     /// `spec.suspend`.
     Suspended,
+    /// It was found on the volume, and nothing could bring it back.
+    Found,
     /// It arrived a moment ago.
     New,
 }
@@ -56,6 +58,7 @@ impl Kept {
             Self::Pinned => "pinned",
             Self::Retained => "reclaimPolicy Retain",
             Self::Suspended => "suspended",
+            Self::Found => "found on the volume",
             Self::New => "just arrived",
         }
     }
@@ -168,6 +171,9 @@ pub fn kept(
     }
     if spec.suspend == Some(true) {
         return Some(Kept::Suspended);
+    }
+    if spec.source.as_ref().is_some_and(|source| source.volume.is_some()) {
+        return Some(Kept::Found);
     }
     let usage = Usage::of(entry, consumers);
     match () {

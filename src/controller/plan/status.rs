@@ -1,19 +1,16 @@
 //! What the status says next.
 
-use super::decide::{LOOK_EVERY, is_kept};
+use super::decide::is_kept;
 use super::observed::{Observed, Scene};
-use super::queue::{self, Place};
+use super::queue;
 use super::record::{self, Says, signed};
 use super::wanted::{Origin, Wanted, known_model};
 use super::{Action, Met, Notice, Plan, Why, decide, deletion, effective, eviction, sizing, update, usage};
-use crate::api::status::{
-    AttemptsStatus, DisplayStatus, EvictionStatus, ManifestStatus, QueueStatus, ResolvedStatus, VolumeStatus,
-};
-use crate::api::storage::StorageSpec;
+use crate::api::status::{AttemptsStatus, DisplayStatus, EvictionStatus, ManifestStatus, ResolvedStatus, VolumeStatus};
 use crate::api::{ModelCacheEntryStatus, Phase, condition};
 use crate::format::outcome::{Done, Failed, Progress, Resolved, Room};
 use crate::ident::{Commit, ModelKey, ModelRef, Reason};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
@@ -101,34 +98,6 @@ impl Draft {
         let volume = self.status.volume.get_or_insert_default();
         wanted.claim_name.clone_into(&mut volume.claim_name);
         self.attempts().next_retry_at = None;
-        self
-    }
-
-    /// The entry waits in the line for its Hub; gives when to look again. What was said of its place stays for ten seconds.
-    pub(super) fn queued(&mut self, observed: &Observed, place: &Place) -> Duration {
-        let before = observed.entry.status.as_ref().filter(|status| status.phase == Some(Phase::Queued));
-        let said = before.and_then(|status| record::condition_of(&status.conditions, condition::READY));
-        let stood = before.and_then(|status| status.queue.clone());
-        if let (Some(said), Some(stood)) = (said, stood) {
-            let age = self.now.duration_since(stood.updated_at.0);
-            if said.message == place.why || age < PLACE_LASTS {
-                let fresh = if said.message == place.why { place.again() } else { LOOK_EVERY };
-                self.status.queue = Some(stood);
-                return fresh;
-            }
-        }
-        self.status.queue = Some(QueueStatus {
-            position: record::counted(place.position),
-            waiting: record::counted(place.waiting),
-            updated_at: Time(self.now),
-        });
-        self.phase(Phase::Queued, "Queued", &place.why);
-        place.again()
-    }
-
-    /// The default for where the files are.
-    pub(super) fn keeps_in(&mut self, storage: Option<StorageSpec>) -> &mut Self {
-        self.status.effective.get_or_insert_default().storage = storage;
         self
     }
 
@@ -354,9 +323,6 @@ impl Draft {
         self
     }
 }
-
-/// A place in a line is written at most so often.
-const PLACE_LASTS: SignedDuration = SignedDuration::from_secs(10);
 
 /// The most of a model's metadata that goes into a status, in bytes: with all else, the API server must take it.
 const METADATA_MAX_BYTES: usize = 64 * 1024;

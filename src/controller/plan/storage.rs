@@ -57,6 +57,14 @@ pub(super) fn settle(observed: &Observed, actions: &[Action]) -> Option<Plan> {
     Some(finish(observed, draft, actions.to_vec(), None))
 }
 
+impl Draft {
+    /// The default for where the files are.
+    fn keeps_in(&mut self, storage: Option<StorageSpec>) -> &mut Self {
+        self.status.effective.get_or_insert_default().storage = storage;
+        self
+    }
+}
+
 /// Whether there may be something of the entry where it was to be kept.
 pub(super) fn has_begun(observed: &Observed) -> bool {
     let ended = observed.attempts().is_some_and(|attempts| attempts.last_job.is_some());

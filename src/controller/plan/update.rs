@@ -3,12 +3,13 @@
 //! Whatever is asked, downloaded or fails here, the entry stays Ready with what it has: its phase, its `Ready` condition and its
 //! commit change in one step, when the newer commit is published whole.
 
-use super::attempt::{Standing, standing};
+use super::attempt::{Standing, lost, standing};
+use super::consumer::Consumer;
 use super::decide::{
     LISTEN_EVERY, LOOK_EVERY, again_after_silence, ca_config_map, create_transfer, delete_job, is_of_the_past,
     is_stuck_in_the_past, wait_after,
 };
-use super::observed::{Attempt, Observed};
+use super::observed::{Attempt, Observed, task_of};
 use super::queue::{self, Urgency};
 use super::room::arrived;
 use super::status::{Draft, Obstacle, finish};
@@ -20,16 +21,17 @@ use crate::api::status::{ReplacedCommit, UpdateStatus};
 use crate::api::{ModelCacheEntrySpec, ModelCacheEntryStatus, annotation, condition};
 use crate::controller::build;
 use crate::format::outcome::{Done, Failed};
-use crate::format::task::Work;
+use crate::format::task::{Download, Work};
 use crate::ident::{Commit, Period, Reason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// A Pod mounts its model some time after its node took it: until then, it may get the commit before or after an update.
-const MOUNT_WITHIN: SignedDuration = SignedDuration::from_mins(10);
+/// How far the clocks of nodes and of the API server may be apart.
+const SKEW: SignedDuration = SignedDuration::from_mins(1);
 const EVERY: Duration = Duration::from_hours(1);
 /// How often it is looked whether the Hub has room for an update.
 const FULL_EVERY: Duration = Duration::from_secs(30);
@@ -59,7 +61,11 @@ impl Freshness {
         let spec = observed.entry.spec.update.as_ref();
         let keep = spec.and_then(|update| u32::try_from(update.keep?).ok());
         let keep = keep.unwrap_or(if policy(&observed.entry.spec).is_some() { KEEP } else { 0 });
-        Self { seen_at, keep, mounted: mounted(observed).into_iter().collect() }
+        let mut mounted = mounted(observed);
+        // Pods that start until the newer one is there get the present one, and nobody knows of them yet.
+        let present = observed.entry.status.as_ref().and_then(|status| status.commit.as_deref()?.parse().ok());
+        mounted.extend(present.filter(|present| seen_at.is_some_and(|newer| newer != *present)));
+        Self { seen_at, keep, mounted: mounted.into_iter().collect() }
     }
 }
 
@@ -84,22 +90,38 @@ fn policy(spec: &ModelCacheEntrySpec) -> Option<Policy> {
 fn mounted(observed: &Observed) -> BTreeSet<Commit> {
     let usage = Usage::of(&observed.entry, &observed.scene.consumers);
     let mut commits = usage.mounted;
-    let started: Vec<_> = usage.users.iter().chain(&usage.holders).filter_map(|pod| pod.started).collect();
     let Some(status) = &observed.entry.status else { return commits };
     let replaced = status.update.iter().flat_map(|update| update.replaced.iter().rev());
-    let earlier = replaced.map(|replaced| (replaced.commit.as_str(), replaced.until.0));
-    let current = status.commit.as_deref().map(|commit| (commit, Timestamp::MAX));
-    // From the oldest on: each was the entry's from the end of the one before.
+    let earlier = replaced.map(|replaced| {
+        let began = replaced.update_began.as_ref().unwrap_or(&replaced.until);
+        (replaced.commit.as_str(), replaced.until.0, began.0)
+    });
+    let current = status.commit.as_deref().map(|commit| (commit, Timestamp::MAX, Timestamp::MAX));
+    // From the oldest on: each may have been there since the update began that brought it.
     let mut since = Timestamp::MIN;
-    for (commit, until) in earlier.chain(current) {
-        let may_have =
-            |started: &Timestamp| *started < until && started.saturating_add(MOUNT_WITHIN).is_ok_and(|by| by >= since);
-        if started.iter().any(may_have) {
+    for (commit, until, next_since) in earlier.chain(current) {
+        let may_have = |pod: &Arc<Consumer>| {
+            let looked_up_since = |began: Timestamp| began.saturating_add(SKEW).is_ok_and(|by| by >= since);
+            pod.started.is_some_and(|started| started < until) && pod.begun.is_none_or(looked_up_since)
+        };
+        if usage.users.iter().chain(&usage.holders).any(may_have) {
             commits.extend(commit.parse::<Commit>().ok());
         }
-        since = until;
+        since = next_since;
     }
     commits
+}
+
+/// The commits that were replaced, beyond the newest ones that are kept.
+fn surplus(status: &ModelCacheEntryStatus, keep: u32) -> Vec<Commit> {
+    let replaced = status.update.iter().flat_map(|update| &update.replaced);
+    let mut older: Vec<&str> = Vec::new();
+    for replaced in replaced.map(|replaced| replaced.commit.as_str()) {
+        if Some(replaced) != status.commit.as_deref() && !older.contains(&replaced) {
+            older.push(replaced);
+        }
+    }
+    older.into_iter().skip(keep as usize).filter_map(|commit| commit.parse().ok()).collect()
 }
 
 /// What is to be done next.
@@ -190,7 +212,15 @@ fn rest(observed: &Observed, wanted: &Wanted, policy: &Policy, mut actions: Vec<
     if spec_changed && !policy.tracks {
         update(&mut draft).updating_to = None;
     }
-    let again = match next_step(&draft.status, policy, retry.is_some(), observed.now) {
+    let step = match next_step(&draft.status, policy, retry.is_some(), observed.now) {
+        // The same task, done once more, lets go of what is kept no more.
+        Step::Wait(_) if may_tidy(observed, &draft.status) => {
+            let present = draft.status.commit.as_deref().and_then(|commit| commit.parse().ok());
+            present.map_or(Step::Check, Step::Fetch)
+        }
+        step => step,
+    };
+    let again = match step {
         Step::Wait(left) => {
             tell(observed, &mut draft);
             left
@@ -218,12 +248,25 @@ fn rest(observed: &Observed, wanted: &Wanted, policy: &Policy, mut actions: Vec<
             let wanted = &Wanted { job, ..wanted.clone() };
             let name = create_transfer(observed, wanted, Some(commit), &mut actions);
             draft.begins(wanted);
-            update(&mut draft).updating_to = Some(commit.to_string());
-            downloads(observed, &mut draft, &name);
+            if newer(&draft.status) == Some(commit) {
+                update(&mut draft).updating_to = Some(commit.to_string());
+                downloads(observed, &mut draft, &name);
+            }
             LOOK_EVERY
         }
     };
     finish(observed, draft, actions, Some(again))
+}
+
+/// Whether it is time to let go of older snapshots that nobody has any more: not while an earlier try waits for its next one, or for a person.
+fn may_tidy(observed: &Observed, status: &ModelCacheEntryStatus) -> bool {
+    let attempts = status.attempts.as_ref();
+    let is_due = match record::time_left(attempts, observed.now) {
+        Some(left) => left.is_zero(),
+        None => attempts.is_none_or(|attempts| attempts.count == 0),
+    };
+    let Freshness { keep, mounted, .. } = Freshness::of(observed, None);
+    is_due && surplus(status, keep).iter().any(|commit| !mounted.contains(commit))
 }
 
 fn next_step(status: &ModelCacheEntryStatus, policy: &Policy, retry: bool, now: Timestamp) -> Step {
@@ -303,12 +346,18 @@ fn follow_download(observed: &Observed, wanted: &Wanted, job: &Job, name: &str, 
             if let Some(progress) = progress.filter(|progress| progress.bytes_total > 0) {
                 draft.progress(&progress);
             }
-            downloads(observed, &mut draft, name);
+            if !is_tidying(observed, job) {
+                downloads(observed, &mut draft, name);
+            }
             Some(LISTEN_EVERY)
         }
         Standing::Done(done, metadata) => {
-            published(observed, &mut draft, name, &done, metadata.as_deref());
-            None
+            if let Some(lost) = lost(&observed.scene, job) {
+                Some(failed(observed, &mut draft, job, &lost))
+            } else {
+                published(observed, &mut draft, job, &done, metadata.as_deref());
+                None
+            }
         }
         Standing::Unheard => Some(failed(observed, &mut draft, job, &record::unheard(name, LOST))),
         Standing::Failed(failure) => {
@@ -318,28 +367,51 @@ fn follow_download(observed: &Observed, wanted: &Wanted, job: &Job, name: &str, 
             wait
         }
     };
-    draft.heeds_retry(observed);
+    // Whoever asks meanwhile asks for a look at the Hub, which this Job does not do.
+    if !is_tidying(observed, job) {
+        draft.heeds_retry(observed);
+    }
     finish(observed, draft, actions, again)
 }
 
+fn download_of(job: &Job) -> Option<Download> {
+    match task_of(job)?.work {
+        Work::Download(download) => Some(download),
+        _ => None,
+    }
+}
+
+/// Whether a Job has the commit that is there already, and only lets go of older ones.
+fn is_tidying(observed: &Observed, job: &Job) -> bool {
+    let seen_at = download_of(job).and_then(|download| download.seen_at).map(|commit| commit.to_string());
+    seen_at.is_some() && seen_at == observed.entry.status.as_ref().and_then(|status| status.commit.clone())
+}
+
 /// The newer commit is there, whole: everything that is said of the model switches at once.
-fn published(observed: &Observed, draft: &mut Draft, job: &str, done: &Done, metadata: Option<&str>) {
+fn published(observed: &Observed, draft: &mut Draft, job: &Job, done: &Done, metadata: Option<&str>) {
     let before = draft.status.commit.clone();
     let now = Time(observed.now);
-    let held = mounted(observed);
-    draft.done(job, done, metadata);
+    let Freshness { keep, mounted: mut stays, .. } = Freshness::of(observed, None);
+    let is_tidying = is_tidying(observed, job);
+    // What was mounted when the Job began is on the volume, though nobody may have it any more.
+    stays.extend(download_of(job).into_iter().flat_map(|download| download.mounted));
+    draft.done(job.metadata.name.as_deref().unwrap_or_default(), done, metadata);
     let commit = draft.status.commit.clone();
     let update = update(draft);
-    *update = UpdateStatus {
-        checked_at: Some(now.clone()),
-        latest_commit: commit.clone(),
-        updating_to: None,
-        replaced: std::mem::take(&mut update.replaced),
-    };
-    update.replaced.retain(|replaced| replaced.commit.parse().is_ok_and(|commit| held.contains(&commit)));
-    if let Some(before) = before.filter(|before| Some(before) != commit.as_ref()) {
-        update.replaced.insert(0, ReplacedCommit { commit: before, until: now });
+    // Where older snapshots were let go of and nothing else, nobody asked the Hub.
+    if !is_tidying || before != commit {
+        update.updating_to = None;
+        update.checked_at = Some(now.clone());
+        update.latest_commit.clone_from(&commit);
     }
+    if let Some(before) = before.filter(|before| Some(before) != commit.as_ref()) {
+        let update_began = job.metadata.creation_timestamp.clone();
+        update.replaced.insert(0, ReplacedCommit { commit: before, until: now, update_began });
+    }
+    let surplus = surplus(&draft.status, keep);
+    let is_gone = |commit: &Commit| surplus.contains(commit) && !stays.contains(commit);
+    let update = draft.status.update.get_or_insert_default();
+    update.replaced.retain(|replaced| replaced.commit.parse().is_ok_and(|commit| !is_gone(&commit)));
     tell(observed, draft);
 }
 

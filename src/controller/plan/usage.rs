@@ -55,6 +55,8 @@ struct Place<'a> {
     repo: PathBuf,
     snapshots: PathBuf,
     snapshot: Option<PathBuf>,
+    /// The snapshots that it had before, and may still keep.
+    older: Vec<PathBuf>,
     /// Whether the claim is the entry's own.
     is_alone: bool,
 }
@@ -103,7 +105,9 @@ impl<'a> Place<'a> {
         let model = known_model(entry)?;
         let storage = storage_of(entry)?;
         let root = Path::new(storage.sub_path.as_deref().unwrap_or_default());
-        let commit = entry.status.as_ref().and_then(|status| status.commit.as_deref()?.parse().ok());
+        let status = entry.status.as_ref();
+        let snapshot = |commit: &str| Some(root.join(layout::snapshot(&model.repo, &commit.parse().ok()?)));
+        let replaced = status.and_then(|status| status.update.as_ref()).map(|update| update.replaced.as_slice());
         let name = model.entry_name();
         Some(Self {
             claim: wanted_claim(entry)?,
@@ -112,7 +116,8 @@ impl<'a> Place<'a> {
             view: root.join(layout::view(&name)),
             repo: root.join(layout::repo(&model.repo)),
             snapshots: root.join(layout::snapshots(&model.repo)),
-            snapshot: commit.map(|commit| root.join(layout::snapshot(&model.repo, &commit))),
+            snapshot: status.and_then(|status| snapshot(status.commit.as_deref()?)),
+            older: replaced.iter().flat_map(|all| all.iter()).filter_map(|one| snapshot(&one.commit)).collect(),
             is_alone: storage.volume_claim_template.is_some(),
             model,
         })
@@ -127,6 +132,9 @@ impl<'a> Place<'a> {
         if folder == self.snapshots || folder == self.repo {
             // A hub cache is all snapshots of a repo and the view of one entry: the others' are only mounted along.
             return if self.has_view_of_sibling(claim) { Reach::Holds } else { Reach::Uses };
+        }
+        if self.older.iter().any(|older| folder.starts_with(older)) {
+            return Reach::Holds;
         }
         match self.entry.starts_with(folder) || self.snapshots.starts_with(folder) {
             true if self.is_alone => Reach::Uses,

@@ -210,13 +210,23 @@ pub fn volume_of(entry: &ModelCacheEntry) -> Option<(String, Option<String>)> {
 
 /// The model of an entry, as far as it is known: what an archive held, else what the spec names.
 pub fn known_model(entry: &ModelCacheEntry) -> Option<ModelRef> {
-    let imported = || {
-        let metadata = entry.status.as_ref()?.metadata.as_ref()?;
-        let key: ModelKey = metadata.get("modelDefinition")?.get("key")?.as_str()?.parse().ok()?;
-        Some(key.model().clone())
-    };
-    let is_archive = entry.spec.source.as_ref().is_some_and(|source| source.archive.is_some());
-    is_archive.then(imported).flatten().or_else(|| parse_model(&entry.spec).ok())
+    imported_model(entry).or_else(|| parse_model(&entry.spec).ok())
+}
+
+/// The model of an entry, where it cannot be another one: an archive that was not read yet may hold any revision of its repo.
+pub fn certain_model(entry: &ModelCacheEntry) -> Option<ModelRef> {
+    let is_open = is_of_archive(entry) && entry.spec.revision.is_none();
+    imported_model(entry).or_else(|| parse_model(&entry.spec).ok().filter(|_| !is_open))
+}
+
+fn imported_model(entry: &ModelCacheEntry) -> Option<ModelRef> {
+    let metadata = entry.status.as_ref().filter(|_| is_of_archive(entry))?.metadata.as_ref()?;
+    let key: ModelKey = metadata.get("modelDefinition")?.get("key")?.as_str()?.parse().ok()?;
+    Some(key.model().clone())
+}
+
+fn is_of_archive(entry: &ModelCacheEntry) -> bool {
+    entry.spec.source.as_ref().is_some_and(|source| source.archive.is_some())
 }
 
 /// Where the bytes of an entry come from.

@@ -2,10 +2,10 @@
 
 use super::hub::{self, BRANCHES, Hub, REPOS};
 use crate::engine::entry::{self, Entry};
-use crate::engine::owners;
 use crate::engine::volume::{Volume, crash};
+use crate::engine::{before, owners};
 use crate::format::layout;
-use crate::ident::{Commit, ModelRef};
+use crate::ident::{Commit, ModelRef, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -126,6 +126,14 @@ impl World {
         let choice = choices.into_iter().find(|choice| paths(&key.0, version, *choice) == listed);
         let choice = choice.unwrap_or_else(|| panic!("{key:?} lists {listed:?}, which nobody asked for"));
         Some(State { version, choice, date: entry.metadata.download_date })
+    }
+
+    /// Whether an entry is what a source is recorded to have ended in.
+    pub(super) fn is_made_of(&self, source: &Sha256, key: &Key) -> bool {
+        let (volume, name) = (self.volume(), model(key).entry_name());
+        let record = before::record(volume.root(), &layout::source(source)).unwrap();
+        let there = entry::read(&volume, &layout::entry(&name)).unwrap();
+        record.zip(there).is_some_and(|(record, there)| record.entry == name && there.sums.digest() == record.manifest)
     }
 
     /// What an entry keeps on the volume now.

@@ -4,7 +4,7 @@ use super::command::{kubectl, program, run, try_kubectl};
 use super::volume::Volume;
 use super::{lab, operator};
 use crate::fakehub::{self, Hub, REPO, Running};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount};
 use k8s_openapi::{NamespaceResourceScope, api::batch::v1::Job};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,6 +151,24 @@ impl Stage {
         let volume = self.keep(Volume::disk(&format!("{}-{claim}", self.namespace), size_mib));
         self.bind(claim, &volume, "lab-small").await;
         volume
+    }
+
+    /// A volume that the cluster's provisioner makes, behind a bound claim of one node. It belongs to root alone, so its
+    /// administrator opens it.
+    pub async fn dynamic(&mut self, claim: &str) -> Arc<Volume> {
+        self.claim(claim, json!({"storageClassName": "lab-dynamic", "accessModes": ["ReadWriteOnce"]})).await;
+        let volume = self.keep(Volume::of(&self.bound(claim).await));
+        std::fs::set_permissions(&volume.folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        volume
+    }
+
+    /// Waits for a claim's volume.
+    pub async fn bound(&self, claim: &str) -> PersistentVolume {
+        let is_bound = |claim: &PersistentVolumeClaim| {
+            claim.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Bound"))
+        };
+        let name = self.until_is(claim, "bound", is_bound).await.spec.and_then(|spec| spec.volume_name).unwrap();
+        Api::all(self.client.clone()).get(&name).await.unwrap()
     }
 
     /// A folder of this machine behind a volume that nobody claims yet.

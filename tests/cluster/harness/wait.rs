@@ -88,11 +88,24 @@ impl Stage {
             + Send
             + 'static,
     {
+        self.until_gone_in::<K>(name, DEADLINE).await;
+    }
+
+    /// The same of what takes its time.
+    pub async fn until_gone_in<K>(&self, name: &str, within: Duration)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
         let gone = await_condition(self.api::<K>(), name, |object: Option<&K>| object.is_none());
         let kind = K::kind(&());
-        match timeout(DEADLINE, gone).await {
+        match timeout(within, gone).await {
             Ok(done) => drop(done.unwrap()),
-            Err(_) => panic!("{kind} {name} should be gone within {DEADLINE:?}\n{}", self.picture(name)),
+            Err(_) => panic!("{kind} {name} should be gone within {within:?}\n{}", self.picture(name)),
         }
     }
 

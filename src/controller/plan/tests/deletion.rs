@@ -60,6 +60,16 @@ fn what_was_published_while_nobody_looked_is_removed_too() {
 }
 
 #[test]
+fn what_was_published_in_an_earlier_claim_is_nothing_that_is_in_this_one() {
+    let (_, mut world) = round(shared_claim());
+    world.scene.claim.as_mut().unwrap().metadata.creation_timestamp =
+        Some(Time(world.now + jiff::SignedDuration::from_secs(1)));
+    let (plan, world) = round(world.succeeded().deleted());
+    assert_eq!((kinds(&plan), plan.status.manifest), (vec!["DeleteJob"], None));
+    assert!(removal(&decide(&world.forgotten())).unfinished_only);
+}
+
+#[test]
 fn a_forced_deletion_waits_for_no_pod() {
     let (_, world) = round(shared_claim());
     let (_, world) = round(world.running().deleted());
@@ -277,4 +287,32 @@ fn a_claim_that_was_never_bound_holds_nothing() {
     let (plan, world) = round(world.deleted());
     assert_eq!(kinds(&plan), ["DeleteJob"]);
     assert_eq!(kinds(&decide(&world)), ["RemoveFinalizer"]);
+}
+
+#[test]
+fn what_an_unread_archive_was_published_as_goes_unless_others_have_it() {
+    let mut world = crate::controller::fixture::observed(
+        "{repo: org/model, source: {archive: {claimName: usb, path: a.tar}}, storage: {claimName: shared}}",
+    );
+    world.scene.claim = Some(crate::controller::fixture::claim("shared", "Bound"));
+    world.scene.archive_claim = Some(crate::controller::fixture::claim("usb", "Bound"));
+    let (_, world) = round(world);
+    let (_, world) = round(world.running().failed(Reason::HubUnavailable, None));
+    let mut world = world.forgotten().deleted();
+    world.scene.jobs.clear();
+    let peer = |key: &str, standing| Peer { key: Some(key.to_owned()), ..twin(standing, false).remove(0) };
+    world.peers = vec![
+        peer("hf@org/model", PeerStanding::Keeps),
+        peer("hf@org/model@v1", PeerStanding::Keeps),
+        peer("hf@org/other", PeerStanding::Waits),
+        peer("hf@org/model@v2", PeerStanding::Stuck),
+    ];
+    let delete = removal(&decide(&world));
+    let kept: Vec<_> = delete.kept.iter().map(ToString::to_string).collect();
+    assert_eq!(kept, ["hf@org/model", "hf@org/model@v1", "hf@org/other"]);
+    assert!(delete.unfinished_only && delete.source.is_some());
+    world.peers.push(peer("hf@org/model@v3", PeerStanding::Waits));
+    assert_eq!(blocked(&decide(&world)).unwrap().0, "HandedOver", "the archive may hold its model");
+    let named = ready().deleted();
+    assert!(removal(&decide(&named)).kept.is_empty(), "a twin of a model that is certain keeps its removal away");
 }

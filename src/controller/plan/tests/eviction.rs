@@ -102,7 +102,7 @@ fn an_unused_model_goes_when_its_time_is_up_and_says_so_before() {
 }
 
 #[test]
-fn what_is_used_held_awaited_pinned_retained_or_suspended_stays() {
+fn what_is_used_held_awaited_pinned_retained_suspended_or_found_stays() {
     let world = || settle(unused_for(ready(), "1h")).later(7200);
     let gated = super::usage::consumer(
         json!({"metadata": {"name": "p", "annotations": {"modelcache.dev/models": "org/model"}},
@@ -124,7 +124,10 @@ fn what_is_used_held_awaited_pinned_retained_or_suspended_stays() {
     retained.entry.spec.reclaim_policy = Some(ReclaimPolicy::Retain);
     let mut suspended = world();
     suspended.entry.spec.suspend = Some(true);
-    for world in [&pinned, &retained, &suspended] {
+    // A connection's `unusedFor` does not know where each model is from.
+    let mut found = world();
+    found.entry.spec.source = Some(serde_json::from_value(json!({"volume": {}})).unwrap());
+    for world in [&pinned, &retained, &suspended, &found] {
         assert_eq!((phase(&decide(world)), decide(world).status.eviction), (Phase::Ready, None));
     }
     assert_eq!(phase(&decide(&world())), Phase::Evicted);

@@ -5,6 +5,8 @@ use crate::controller::fixture::{observed, shared_claim};
 use crate::controller::plan::Consumer;
 use crate::controller::plan::placement::{NodeSight, nodes_to_see};
 use k8s_openapi::api::core::v1::Taint;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -38,6 +40,39 @@ fn a_claim_for_one_node_takes_the_worker_there() {
     let spec = pod_spec(&decide(&had("ReadWriteOnce")));
     insta::assert_yaml_snapshot!(json!({"affinity": spec["affinity"], "tolerations": spec["tolerations"]}));
     assert!(pod_spec(&decide(&had("ReadWriteMany")))["affinity"].is_null(), "others go anywhere");
+}
+
+#[test]
+fn a_pod_that_ends_on_a_lost_node_takes_no_worker_there() {
+    let ending = |is_ready: bool| {
+        let mut world = had("ReadWriteOnce");
+        let mut consumer = (*world.scene.consumers[0]).clone();
+        consumer.meta_mut().deletion_timestamp = Some(Time(world.now));
+        world.scene.consumers = vec![Arc::new(consumer)];
+        world.scene.nodes = vec![node("node-1", is_ready)];
+        pod_spec(&decide(&world))["affinity"].clone()
+    };
+    assert!(ending(false).is_null(), "it would wait there for ever");
+    assert!(!ending(true).is_null());
+}
+
+#[test]
+fn a_worker_that_no_node_takes_follows_its_claim() {
+    let unschedulable = json!({"phase": "Pending", "conditions":
+        [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]});
+    let (_, world) = round(had("ReadWriteOnce"));
+    let stuck = world.with_pod(&unschedulable);
+    assert_eq!(kinds(&decide(&stuck)), [""; 0], "it has to be there");
+    let mut world = stuck.clone();
+    world.scene.consumers.clear();
+    let (plan, world) = round(world);
+    assert_eq!(kinds(&plan), ["DeleteJob"]);
+    let plan = decide(&world.forgotten());
+    assert!(pod_spec(&plan)["affinity"].is_null(), "and now need not");
+    // One that is only slow is left alone.
+    let mut slow = stuck.with_pod(&json!({"phase": "Pending"}));
+    slow.scene.consumers.clear();
+    assert_eq!(kinds(&decide(&slow)), [""; 0]);
 }
 
 #[test]

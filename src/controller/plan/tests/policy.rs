@@ -104,3 +104,15 @@ fn what_is_on_the_volume_stays_and_is_not_updated() {
     let plan = decide(&allowing(world.later(100_000), "{repos: [other/*]}"));
     assert_eq!((plan.status.phase, kinds(&plan)), (Some(Phase::Ready), vec![]));
 }
+
+#[test]
+fn an_update_that_is_not_allowed_any_more_is_stopped_and_the_model_stays() {
+    let mut world = shared_claim();
+    world.entry.spec.update = serde_json::from_value(json!({"policy": "Track"})).unwrap();
+    let (_, world) = round(world);
+    let (_, world) = round(world.succeeded());
+    let (_, world) = round(round(world.forgotten()).1.later(100_000));
+    assert_eq!(world.scene.jobs.len(), 1, "it asks for a newer commit");
+    let plan = decide(&allowing(world, "{repos: [other/*]}"));
+    assert_eq!((plan.status.phase, kinds(&plan)), (Some(Phase::Ready), vec!["DeleteJob"]));
+}

@@ -110,9 +110,9 @@ fn who_a_pod_waits_for_goes_first() {
     let mut world = limited(1);
     let older = other(&world, "older", -5);
     world.scene.consumers = vec![gated("bert")];
-    assert_eq!(kinds(&decide(&with(world.clone(), &[], &[older.clone()]))), ["CreateJob"]);
+    assert_eq!(kinds(&decide(&with(world.clone(), &[], std::slice::from_ref(&older)))), ["CreateJob"]);
     world.scene.consumers = vec![gated("older")];
-    assert_eq!(place(&decide(&with(world.clone(), &[], &[older.clone()]))), Some((2, 2)));
+    assert_eq!(place(&decide(&with(world.clone(), &[], std::slice::from_ref(&older)))), Some((2, 2)));
     // By its model's name both are meant.
     world.scene.consumers = vec![gated("org/model")];
     assert_eq!(place(&decide(&with(world, &[], &[older]))), Some((2, 2)));

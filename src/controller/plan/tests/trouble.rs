@@ -270,3 +270,24 @@ fn the_hubs_pause_is_kept() {
     let (plan, _) = round(at_work().failed(Reason::RateLimited, Some(300)));
     assert!(plan.again.unwrap().as_secs() >= 300);
 }
+
+#[test]
+fn what_was_published_in_a_claim_that_is_no_more_is_done_again() {
+    let mut gone = round(shared_claim()).1.succeeded();
+    gone.scene.claim = None;
+    let mut going = round(shared_claim()).1.succeeded();
+    going.scene.claim.as_mut().unwrap().metadata.deletion_timestamp = Some(Time(going.now));
+    let mut anew = round(shared_claim()).1.succeeded();
+    anew.scene.claim.as_mut().unwrap().metadata.creation_timestamp =
+        Some(Time(anew.now + jiff::SignedDuration::from_secs(1)));
+    let done_again = |world: Observed| {
+        let (plan, world) = round(world);
+        assert_eq!((plan.status.phase, ready_reason(&plan)), (Some(Phase::Retrying), "Interrupted"));
+        assert_eq!((plan.status.manifest, plan.status.attempts.unwrap().count), (None, 1));
+        world
+    };
+    done_again(gone);
+    done_again(going);
+    let anew = done_again(anew);
+    assert_eq!(kinds(&decide(&anew.forgotten())), ["CreateJob"], "at once, into what is there now");
+}

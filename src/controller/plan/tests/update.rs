@@ -150,35 +150,127 @@ fn track_takes_the_newer_commit_and_switches_as_a_whole() {
     assert_eq!(json!(plan.status), json!(world.entry.status));
 }
 
+/// A Pod that mounts the entry's own path, was taken by its node so many minutes after the beginning, and began then too.
+fn by_path(name: &str, minutes: i64) -> std::sync::Arc<crate::controller::plan::Consumer> {
+    by_path_begun(name, minutes, Some(minutes))
+}
+
+fn by_path_begun(name: &str, minutes: i64, begun: Option<i64>) -> std::sync::Arc<crate::controller::plan::Consumer> {
+    let at = |minutes: i64| (now() + SignedDuration::from_mins(minutes)).to_string();
+    let state = begun.map_or(json!({"waiting": {}}), |begun| json!({"running": {"startedAt": at(begun)}}));
+    let container = json!({"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state});
+    consumer(json!({
+        "metadata": {"name": name, "namespace": "team-a", "creationTimestamp": at(minutes)},
+        "spec": {"volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": "shared"}}],
+            "containers": [{"name": "c", "volumeMounts": [{"name": "m", "mountPath": "/m", "subPath": "cache/entries/org_2fmodel/model"}]}]},
+        "status": {"phase": "Running", "startTime": at(minutes), "containerStatuses": [container]},
+    }))
+}
+
 #[test]
 fn what_a_running_pod_mounts_is_kept() {
-    let pod = |name: &str, minutes: i64| {
-        let at = (now() + SignedDuration::from_mins(minutes)).to_string();
-        consumer(json!({
-            "metadata": {"name": name, "namespace": "team-a", "creationTimestamp": at},
-            "spec": {"volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": "shared"}}],
-                "containers": [{"name": "c", "volumeMounts": [{"name": "m", "mountPath": "/m", "subPath": "cache/entries/org_2fmodel/model"}]}]},
-            "status": {"phase": "Running", "startTime": at},
-        }))
-    };
     // It began with the first commit, through the entry's own path.
     let mut world = ready(json!({"policy": "Track", "keep": 0}));
-    world.scene.consumers = vec![pod("early", 1)];
+    world.scene.consumers = vec![by_path("early", 1)];
     let (_, world) = checked(world, NEWER);
     let (plan, world) = round(world);
-    let first = COMMIT.parse().unwrap();
+    let (first, second) = (COMMIT.parse().unwrap(), NEWER.parse().unwrap());
     assert_eq!(download(&plan).mounted, [first]);
     let (_, mut world) = round(updated(world));
-    world.scene.consumers.push(pod("late", 90));
+    world.scene.consumers.push(by_path("late", 90));
     // With the next one the first is still held by the early Pod, and the second by the late one.
-    let third = "2".repeat(40);
-    let (_, world) = checked(world.forgotten().later(3600), &third);
+    let (_, world) = checked(world.forgotten().later(3600), &"2".repeat(40));
     let (plan, mut world) = round(world);
-    assert_eq!(download(&plan).mounted, [NEWER.parse().unwrap(), first]);
-    // Nobody is left.
+    assert_eq!(download(&plan).mounted, [second, first]);
+    // Nobody is left; and who starts until the third is there gets the second.
     world.scene.jobs.clear();
     world.scene.consumers.clear();
-    assert_eq!(download(&decide(&world)).mounted, []);
+    assert_eq!(download(&decide(&world)).mounted, [second]);
+}
+
+#[test]
+fn what_was_replaced_goes_when_nobody_can_have_it_any_more() {
+    let (_, world) = checked(ready(json!({"policy": "Track", "keep": 0})), NEWER);
+    let (plan, mut world) = round(world);
+    let first = COMMIT.parse().unwrap();
+    assert_eq!(download(&plan).mounted, [first], "a Pod may start while the newer one arrives");
+    world.scene.consumers = vec![by_path("meanwhile", 60)];
+    let (_, world) = round(updated(world.later(60)));
+    let (plan, mut world) = round(world.forgotten());
+    assert_eq!(kinds(&plan), ["DeleteJob"], "the Pod has it");
+    world.scene.consumers.clear();
+    let (plan, world) = round(world);
+    let tidies = download(&plan);
+    assert_eq!((tidies.seen_at, tidies.mounted, tidies.keep), (NEWER.parse().ok(), vec![], 0));
+    assert_eq!((plan.status.phase, drifted(&plan)), (Some(Phase::Ready), ("False", "UpToDate")));
+    let before = world.entry.status.clone().unwrap().update.unwrap();
+    let (plan, world) = round(updated(world.later(60)));
+    let after = plan.status.update.clone().unwrap();
+    assert_eq!((after.replaced.len(), after.checked_at), (0, before.checked_at), "the Hub was not asked");
+    let (plan, _) = round(world.forgotten());
+    assert_eq!(kinds(&plan), ["DeleteJob"], "once is enough");
+}
+
+#[test]
+fn who_asks_for_a_check_gets_one_whatever_is_tidied() {
+    let (_, world) = checked(ready(json!({"policy": "Track", "keep": 0})), NEWER);
+    let mut world = round(world).1;
+    world.scene.consumers = vec![by_path("meanwhile", 60)];
+    let (_, world) = round(updated(world.later(60)));
+    let (_, mut world) = round(world.forgotten());
+    world.scene.consumers.clear();
+    let asked = world.clone().annotated(annotation::RETRY, "now");
+    assert!(matches!(task(&decide(&asked)), Work::Resolve(_)), "the Hub is asked first");
+    let (_, world) = round(world);
+    let (plan, world) = round(world.annotated(annotation::RETRY, "now"));
+    assert_eq!(kinds(&plan), [""; 0], "the tidying is under way");
+    let (_, world) = round(updated(world.later(60)));
+    assert!(matches!(task(&decide(&world.forgotten())), Work::Resolve(_)), "the Hub is asked after it");
+}
+
+#[test]
+fn nothing_goes_that_is_kept() {
+    let (_, world) = checked(ready(json!({"policy": "Track", "keep": 1})), NEWER);
+    let (_, world) = round(updated(round(world).1.later(60)));
+    let (plan, mut world) = round(world.forgotten());
+    assert_eq!(kinds(&plan), ["DeleteJob"]);
+    world = with_policy(world, json!({"policy": "Track", "keep": 0}));
+    assert_eq!(download(&decide(&world)).keep, 0, "fewer are to be kept now");
+}
+
+#[test]
+fn a_pod_that_began_before_the_update_was_recorded_may_have_the_newer_commit() {
+    let third = "2".repeat(40);
+    let (first, second) = (COMMIT.parse().unwrap(), NEWER.parse().unwrap());
+    // The operator was away for an hour after the worker had published the second commit at minute 61 or so.
+    let (_, world) = checked(ready(json!({"policy": "Track", "keep": 0})), NEWER);
+    let (_, mut world) = round(world);
+    world.scene.consumers = vec![by_path("early", 5), by_path("meanwhile", 65)];
+    let (_, world) = round(updated(world.later(3600)));
+    let (_, world) = checked(world.forgotten().later(3600), &third);
+    let mut world = world.later(3600);
+    let mounted = |world: &Observed| download(&round(world.clone()).0).mounted;
+    assert_eq!(mounted(&world), [second, first]);
+    // Whose containers began anew has what was there then; who has not begun may get whatever was there since.
+    world = round(updated(round(world).1)).1.forgotten();
+    let (_, mut world) = checked(world.later(7200), &"3".repeat(40));
+    world.scene.consumers = vec![by_path_begun("restarted", 5, Some(190))];
+    let has = |world: &Observed, commit| mounted(world).contains(&commit);
+    assert!(has(&world, second) && has(&world, first));
+    world.scene.consumers = vec![by_path_begun("waits", 5, None)];
+    assert!(has(&world, second) && has(&world, first));
+}
+
+#[test]
+fn a_snapshot_that_was_replaced_and_is_mounted_holds_the_entry() {
+    let (_, world) = checked(ready(json!({"policy": "Track", "keep": 1})), NEWER);
+    let (_, mut world) = round(updated(round(world).1.later(60)));
+    let folder = |commit: &str| format!("cache/hub/models--org--model/snapshots/{commit}");
+    let usage = |world: &Observed| crate::controller::plan::Usage::of(&world.entry, &world.scene.consumers);
+    for (commit, counts) in [(COMMIT, (0, 1)), (NEWER, (1, 0)), (&"9".repeat(40), (0, 0))] {
+        world.scene.consumers = vec![super::usage::pod("p", 0, "shared", &[&folder(commit)])];
+        assert_eq!((usage(&world).users.len(), usage(&world).holders.len()), counts, "{commit}");
+    }
 }
 
 #[test]
@@ -257,4 +349,16 @@ fn an_obstacle_leaves_the_model_ready() {
     assert_eq!((json!(busy.status), busy.notices.len()), (json!(world.entry.status), 0));
     let denied = hindered(&world, Obstacle::Denied(Why::new(Reason::QuotaExceeded, "no")));
     assert_eq!((denied.status.phase, drifted(&denied)), (Some(Phase::Ready), ("Unknown", "QuotaExceeded")));
+}
+
+#[test]
+fn a_newer_commit_in_a_claim_that_is_no_more_is_not_believed() {
+    let (_, world) = checked(ready(json!({"policy": "Track"})), NEWER);
+    let mut world = updated(round(world).1);
+    // An earlier release did not record which claim has the model.
+    world.entry.status.as_mut().unwrap().volume.as_mut().unwrap().claim_uid = None;
+    world.scene.claim.as_mut().unwrap().metadata.creation_timestamp =
+        Some(Time(world.now + SignedDuration::from_secs(1)));
+    let (plan, _) = round(world);
+    assert_eq!((plan.status.commit.as_deref(), drifted(&plan)), (Some(COMMIT), ("True", "Interrupted")));
 }

@@ -1,0 +1,133 @@
+//! The watches: what each change tells, and whom it wakes.
+
+use super::{Operator, Subject, forget_the_watches};
+use crate::cluster::{Change, Cluster, Kind, Seen};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use modelcache::api::{HubConnection, ModelCacheEntry, Phase};
+use modelcache::controller::plan::{Consumer, archive_claim, wanted_claim};
+use std::sync::Arc;
+
+impl Operator {
+    /// A watch tells of one change.
+    pub(crate) fn hear(&mut self, kind: Kind, change: &Change, now: Timestamp) {
+        let Change { name, seen, about: ObjectMeta { owner_references, .. } } = change;
+        match (kind, seen) {
+            (Kind::Entry, seen) => self.hear_entry(name, seen.as_ref(), now),
+            (Kind::Pod, seen) => self.hear_pod(name, seen.as_ref(), now),
+            (Kind::Connection, seen) => self.hear_connection(name, seen.as_ref(), now),
+            (Kind::Job, _) => {
+                for owner in owner_references.iter().flatten() {
+                    self.trigger((Kind::Entry, owner.name.clone()), now);
+                }
+            }
+            (Kind::Claim, _) => {
+                let concerned = |entry: &ModelCacheEntry| {
+                    [wanted_claim(entry), archive_claim(entry)].iter().flatten().any(|of| of == name)
+                };
+                self.wake_entries(now, concerned);
+            }
+        }
+    }
+
+    fn hear_entry(&mut self, name: &str, seen: Option<&Seen>, now: Timestamp) {
+        let before = match seen {
+            Some(Seen::Entry(entry)) => {
+                self.known.insert(name.to_owned(), Arc::clone(entry));
+                Some(Arc::clone(entry))
+            }
+            _ => self.known.remove(name),
+        };
+        self.trigger((Kind::Entry, name.to_owned()), now);
+        if before.is_some_and(|entry| matters(&entry)) {
+            self.wake_connections(now);
+        }
+    }
+
+    fn hear_pod(&mut self, name: &str, seen: Option<&Seen>, now: Timestamp) {
+        let known = self.consumers.get(name).cloned();
+        let told = match seen {
+            Some(Seen::Consumer(pod)) if pod.matters() => {
+                let is_news = pod.worker.is_some() || !known.is_some_and(|known| known.is_like(pod));
+                self.consumers.insert(name.to_owned(), Arc::clone(pod));
+                is_news.then(|| Arc::clone(pod))
+            }
+            _ => self.consumers.remove(name),
+        };
+        let Some(pod) = told else { return };
+        let may_use = |pod: &Consumer, entry: &ModelCacheEntry| {
+            wanted_claim(entry).is_some_and(|claim| pod.has_claim(&claim)) || !pod.models.is_empty()
+        };
+        self.wake_entries(now, |entry| {
+            pod.worker.is_some() && pod.worker == entry.uid()
+                || (pod.worker.is_none() || pod.is_export) && may_use(&pod, entry)
+        });
+        if pod.worker.is_none() || pod.is_export {
+            self.wake_connections(now);
+        }
+    }
+
+    fn hear_connection(&mut self, name: &str, seen: Option<&Seen>, now: Timestamp) {
+        self.trigger((Kind::Connection, name.to_owned()), now);
+        let connection = match seen {
+            Some(Seen::Connection(connection)) => {
+                self.connections.insert(name.to_owned(), Arc::clone(connection));
+                Some(Arc::clone(connection))
+            }
+            _ => self.connections.remove(name),
+        };
+        // What the operator itself said of it concerns those that it says go first.
+        let only = connection.and_then(|connection| {
+            let heard = (connection.metadata.generation, connection.status.clone());
+            let before = self.news.insert(connection.uid().unwrap(), heard.clone());
+            let is_own_word = before.is_some_and(|before| before.0 == heard.0 && before.1 != heard.1);
+            is_own_word.then(|| first_to_go(&connection))
+        });
+        match only {
+            None => self.wake_entries(now, |_| true),
+            Some(names) => self.wake_entries(now, |entry| names.contains(&entry.name_any())),
+        }
+    }
+
+    fn wake_entries(&mut self, now: Timestamp, matches: impl Fn(&ModelCacheEntry) -> bool) {
+        let those: Vec<String> =
+            self.known.iter().filter(|(_, entry)| matches(entry)).map(|(name, _)| name.clone()).collect();
+        for name in those {
+            self.trigger((Kind::Entry, name), now);
+        }
+    }
+
+    fn wake_connections(&mut self, now: Timestamp) {
+        for name in self.connections.keys().cloned().collect::<Vec<_>>() {
+            self.trigger((Kind::Connection, name), now);
+        }
+    }
+
+    /// The watches are lost and begin anew: what is there is told, and what is gone is not.
+    pub(crate) fn relist(&mut self, cluster: &mut Cluster) {
+        forget_the_watches(cluster);
+        self.known = cluster.entries.clone();
+        let pods = cluster.pods.iter().map(|(name, pod)| (name.clone(), Arc::new(Consumer::from(pod.clone()))));
+        self.consumers = pods.filter(|(_, pod)| pod.matters()).collect();
+        self.connections =
+            cluster.connections.iter().map(|(name, one)| (name.clone(), Arc::new(one.clone()))).collect();
+        let entries = cluster.entries.keys().map(|name| (Kind::Entry, name.clone()));
+        let connections = cluster.connections.keys().map(|name| (Kind::Connection, name.clone()));
+        for subject in entries.chain(connections).collect::<Vec<Subject>>() {
+            self.trigger(subject, cluster.now);
+        }
+    }
+}
+
+/// Whether a connection looks at an entry that changed.
+fn matters(entry: &ModelCacheEntry) -> bool {
+    let phase = entry.status.as_ref().and_then(|status| status.phase);
+    !matches!(phase, Some(Phase::Provisioning | Phase::Resolving | Phase::Downloading | Phase::Importing))
+}
+
+fn first_to_go(connection: &HubConnection) -> Vec<String> {
+    let claims = connection.status.iter().flat_map(|status| &status.claims);
+    let pressed = claims.filter(|claim| claim.pressure.is_some() && claim.going.is_none());
+    pressed.filter_map(|claim| Some(claim.next.first()?.entry.clone())).collect()
+}
