@@ -68,6 +68,7 @@ impl Operator {
             readers: Vec::new(),
             queue: Queue::default(),
             neighbours: if is_limited { self.known.values().cloned().collect() } else { Vec::new() },
+            queue: Default::default(),
             not_grown: None,
             namespace_terminating: entry.metadata.deletion_timestamp.is_some() && cluster.is_terminating,
             now,
