@@ -31,30 +31,30 @@ pub(super) struct ControllerArgs {
 #[derive(Debug, clap::Args)]
 struct WebhookArgs {
     /// Where the webhook is asked, such as 0.0.0.0:8443. Default: there is none.
-    #[arg(long, value_name = "ADDR")]
-    webhook_listen: Option<SocketAddr>,
+    #[arg(long = "webhook-listen", value_name = "ADDR")]
+    listen: Option<SocketAddr>,
     /// The webhook's Service, in the namespace of the Lease.
-    #[arg(long, value_name = "NAME", default_value = "modelcache-webhook")]
-    webhook_service: String,
+    #[arg(long = "webhook-service", value_name = "NAME", default_value = "modelcache-webhook")]
+    service: String,
     /// The Secret with the webhook's certificate, in the namespace of the Lease.
-    #[arg(long, value_name = "NAME", default_value = "modelcache-webhook")]
-    webhook_secret: String,
-    /// The MutatingWebhookConfiguration.
-    #[arg(long, value_name = "NAME", default_value = "modelcache")]
-    webhook_configuration: String,
+    #[arg(long = "webhook-secret", value_name = "NAME", default_value = "modelcache-webhook")]
+    secret: String,
+    /// The name of the configuration by which the API server knows the webhook.
+    #[arg(long = "webhook-configuration", value_name = "NAME", default_value = "modelcache")]
+    configuration: String,
     /// Only read the certificate, which somebody else makes.
-    #[arg(long)]
-    webhook_external_certificate: bool,
+    #[arg(long = "webhook-external-certificate")]
+    external_certificate: bool,
 }
 
 impl WebhookArgs {
     fn options(self) -> Option<WebhookOptions> {
         Some(WebhookOptions {
-            listen: self.webhook_listen?,
-            service: self.webhook_service,
-            secret: self.webhook_secret,
-            configuration: self.webhook_configuration,
-            has_external_certificate: self.webhook_external_certificate,
+            listen: self.listen?,
+            service: self.service,
+            secret: self.secret,
+            configuration: self.configuration,
+            has_external_certificate: self.external_certificate,
         })
     }
 }

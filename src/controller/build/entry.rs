@@ -89,8 +89,8 @@ pub fn awaited_entry(pod: &Consumer, name: &str, model: &ModelRef, storage: &Sto
     // The volume ends up where the Pod can run.
     let job = placement.map(|Placement { node_selector, affinity, tolerations }| JobSettings {
         node_selector,
-        affinity,
         tolerations,
+        affinity,
         ..JobSettings::default()
     });
     let created_by = format!("system:serviceaccount:{namespace}:{}", pod.account);

@@ -406,11 +406,11 @@ pub(super) async fn lift_gate(
 ) -> Result<(), kube::Error> {
     let meta = pod.meta();
     let api = Api::<Pod>::namespaced(client.clone(), meta.namespace.as_deref().unwrap_or_default());
-    let path = format!("/spec/schedulingGates/{at}");
+    let gate = format!("/spec/schedulingGates/{at}");
     let patch = json!([
         { "op": "test", "path": "/metadata/uid", "value": meta.uid },
-        { "op": "test", "path": path, "value": { "name": GATE } },
-        { "op": "remove", "path": path },
+        { "op": "test", "path": gate, "value": { "name": GATE } },
+        { "op": "remove", "path": gate },
     ]);
     match api.patch(meta.name.as_deref().unwrap_or_default(), &PatchParams::default(), &json_patch(patch)?).await {
         // 422: a test failed.

@@ -15,7 +15,6 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +65,7 @@ impl Kept {
         let Self { ca, ca_key, certificate, key } = self;
         let all = [(CA, Some(ca)), (CA_KEY, ca_key), (CERTIFICATE, Some(certificate)), (KEY, Some(key))];
         let all = all.into_iter().filter_map(|(name, text)| Some((name.to_owned(), ByteString(text?.into_bytes()))));
-        secret.data = Some(BTreeMap::from_iter(all));
+        secret.data = Some(all.collect());
         secret
     }
 

@@ -39,8 +39,9 @@ pub(super) struct Keeper {
     /// What new connections get.
     loaded: Option<Kept>,
     secret: Option<Secret>,
-    /// None before it was looked for.
-    configuration: Option<Option<MutatingWebhookConfiguration>>,
+    configuration: Option<MutatingWebhookConfiguration>,
+    /// Whether it was looked for.
+    has_looked: bool,
 }
 
 /// What happened.
@@ -69,17 +70,19 @@ impl Keeper {
         options: &WebhookOptions,
         served: Arc<Served>,
     ) -> Self {
+        let is_own = !options.has_external_certificate;
         Self {
             client,
             namespace: namespace.to_owned(),
             host,
             secret_name: options.secret.clone(),
             configuration_name: options.configuration.clone(),
-            is_own: !options.has_external_certificate,
+            is_own,
             served,
             loaded: None,
             secret: None,
             configuration: None,
+            has_looked: !is_own,
         }
     }
 
@@ -92,7 +95,10 @@ impl Keeper {
                 () = stop.cancelled() => return,
                 Some(event) = events.next() => match event {
                     Event::Secret(secret) => self.secret = secret,
-                    Event::Configuration(configuration) => self.configuration = Some(configuration),
+                    Event::Configuration(configuration) => {
+                        self.configuration = configuration;
+                        self.has_looked = true;
+                    }
                     Event::Trouble(error) => {
                         tracing::warn!(error = reconcile::causes(&error), "the watch of the webhook's certificate is started again");
                         continue;
@@ -140,23 +146,23 @@ impl Keeper {
             kept = Some(renewed);
         }
         // One that is no good is not served, and the one before goes on for as long as it lasts.
-        match kept.filter(|kept| kept.is_good(&self.host, now)) {
-            Some(kept) => self.put_in_place(kept).await,
-            None => {
-                tracing::warn!(secret = self.secret_name, "the webhook's Secret holds no certificate for its Service");
-                Ok(())
-            }
+        if let Some(kept) = kept.filter(|kept| kept.is_good(&self.host, now)) {
+            return self.put_in_place(kept).await;
         }
+        tracing::warn!(secret = self.secret_name, "the webhook's Secret holds no certificate for its Service");
+        Ok(())
     }
 
     /// The API server trusts before anything is served that it has to trust.
     async fn put_in_place(&mut self, kept: Kept) -> Result<(), KeepError> {
         let before = self.loaded.as_ref().filter(|loaded| loaded.ca != kept.ca).map(|loaded| loaded.ca.clone());
+        if !self.has_looked {
+            return Ok(());
+        }
         if self.is_own {
-            let Some(configuration) = &self.configuration else { return Ok(()) };
             // While one authority follows another, both are trusted. The watch tells of this change, and then only one is.
             let bundle = format!("{}{}", kept.ca, before.as_deref().unwrap_or_default());
-            self.trust(configuration.as_ref(), &bundle).await?;
+            self.trust(&bundle).await?;
         }
         if self.loaded.as_ref() != Some(&kept) {
             if before.is_some() {
@@ -168,8 +174,8 @@ impl Keeper {
         Ok(())
     }
 
-    async fn trust(&self, configuration: Option<&MutatingWebhookConfiguration>, bundle: &str) -> Result<(), KeepError> {
-        let Some(configuration) = configuration else {
+    async fn trust(&self, bundle: &str) -> Result<(), KeepError> {
+        let Some(configuration) = &self.configuration else {
             tracing::warn!(
                 name = self.configuration_name,
                 "there is no MutatingWebhookConfiguration: no Pod gets models"
