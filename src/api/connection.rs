@@ -113,7 +113,8 @@ pub enum WeightsFormat {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CacheSpec {
-    /// Whether a model that a Pod asks for is fetched though nobody made an entry for it. Default: false. (Not honoured yet.)
+    /// Whether a model that a Pod asks for is fetched though nobody made an entry for it. Only of
+    /// the connection named `default`. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_populate: Option<bool>,
     /// Where entries without `spec.storage` keep their files. An entry takes it when its first attempt begins, and stays there

@@ -54,6 +54,8 @@ pub const GROUP: &str = "modelcache.dev";
 pub const FIELD_MANAGER: &str = "modelcache";
 /// The finalizer of entries whose files in a shared claim must be removed.
 pub const FINALIZER: &str = "modelcache.dev/files";
+/// The scheduling gate of Pods that wait for their models.
+pub const GATE: &str = "modelcache.dev/ready";
 
 /// Labels on the objects that the operator creates.
 pub mod label {
@@ -85,6 +87,8 @@ pub mod label {
     pub const ANY_REPO: &str = "any";
     /// A digest of the volume (claim, subPath) that a Job writes to.
     pub const VOLUME: &str = "modelcache.dev/volume";
+    /// `"true"` on a Pod: the models that [`super::annotation::MODELS`] names are mounted into it, and it waits for them.
+    pub const INJECT: &str = "modelcache.dev/inject";
     /// On the Job that checks a connection: its name, for people; it is cut to 63 characters.
     pub const CHECK: &str = "modelcache.dev/check";
     /// On the Job that checks a connection: its uid, for the operator.
@@ -114,6 +118,8 @@ pub mod annotation {
     pub const FORCE_DELETE: &str = "modelcache.dev/force-delete";
     /// On a Pod: the models (`repo` or `repo@revision`) or entries of its namespace that it uses, separated by commas or spaces.
     pub const MODELS: &str = "modelcache.dev/models";
+    /// On a Pod, set by the webhook: the entries whose models it mounts, separated by commas.
+    pub const INJECTED: &str = "modelcache.dev/injected";
 }
 
 /// The condition types of an entry.

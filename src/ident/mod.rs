@@ -21,7 +21,7 @@ pub use path::{COMPONENT_MAX_BYTES, PATH_MAX_BYTES, RelPath};
 pub use period::Period;
 pub use rate::{ByteCount, ByteRate};
 pub use reason::{Reason, Recovery};
-pub use slug::slug;
+pub use slug::{object_name, slug};
 
 /// Why a string is not the identifier it was meant to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,7 +10,7 @@ mod tasks;
 mod tests;
 
 pub use claim::{ca_config_map, claim};
-pub use entry::{imported_entry, seeded_entry, seeded_import};
+pub use entry::{awaited_entry, imported_entry, seeded_entry, seeded_import};
 pub use tasks::{
     archive_source, check_job, delete_job, export_job, inventory_job, list_job, resolve_job, transfer_job,
 };

@@ -15,6 +15,7 @@ mod eviction;
 pub mod export;
 mod figures;
 pub mod import;
+pub mod inject;
 pub mod inventory;
 pub mod lease;
 pub mod observed;

@@ -89,8 +89,13 @@ impl Usage {
     }
 }
 
-/// Whether a Pod's annotation names an entry: by its own name, or by its model's.
+/// Whether a Pod's annotation names an entry: by its own name, or by its model's. One that was given its models uses those entries
+/// alone, whoever else keeps the same model.
 fn is_named(entry: &ModelCacheEntry, place: Option<&Place<'_>>, consumer: &Consumer) -> bool {
+    let given = consumer.injection.as_ref().map(|injection| &injection.entries).filter(|given| !given.is_empty());
+    if let Some(given) = given {
+        return given.iter().any(|name| Some(name) == entry.metadata.name.as_ref());
+    }
     let model = place.map(|place| place.model.to_string());
     consumer.models.iter().any(|word| Some(word) == entry.metadata.name.as_ref() || Some(word) == model.as_ref())
 }

@@ -14,7 +14,7 @@ use crate::controller::plan::{self, Consumer, Met, Observed, Plan, export, impor
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -222,7 +222,11 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
 
 /// How long to wait after a round that failed: the cluster is unwell, or we are.
 #[expect(clippy::needless_pass_by_value, reason = "the controller hands both over")]
-pub(super) fn after_error<K: Subject>(object: Arc<K>, error: &RoundError, context: Arc<Context>) -> Action {
+pub(super) fn after_error<K: Resource<DynamicType = ()>>(
+    object: Arc<K>,
+    error: &RoundError,
+    context: Arc<Context>,
+) -> Action {
     const FIRST_MS: u64 = 500;
     const LONGEST_MS: u64 = 60_000;
     let (RoundError::Observe(cause) | RoundError::Apply(cause) | RoundError::Status(cause)) = error;
