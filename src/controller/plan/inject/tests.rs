@@ -23,15 +23,15 @@ fn pod(models: &str) -> Value {
 
 /// A connection that keeps models in the claim `models`, and makes entries by itself.
 fn populating() -> Value {
-    connection(json!({"autoPopulate": true, "storage": {"claimName": "models", "subPath": "cache"}}))
+    connection(&json!({"autoPopulate": true, "storage": {"claimName": "models", "subPath": "cache"}}))
 }
 
-fn connection(cache: Value) -> Value {
+fn connection(cache: &Value) -> Value {
     json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "HubConnection",
         "metadata": {"name": "default", "namespace": "team-a"}, "spec": {"cache": cache}})
 }
 
-fn entry(name: &str, spec: Value, phase: &str, age: u32) -> Value {
+fn entry(name: &str, spec: &Value, phase: &str, age: u32) -> Value {
     json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheEntry",
         "metadata": {"name": name, "namespace": "team-a", "uid": format!("uid-{name}"),
             "creationTimestamp": format!("2026-11-24T09:{age:02}:00Z")},
@@ -42,7 +42,7 @@ fn entry(name: &str, spec: Value, phase: &str, age: u32) -> Value {
 
 /// The model's entry in the claim `shared`.
 fn shared(name: &str, phase: &str, age: u32) -> Value {
-    entry(name, json!({"repo": MODEL, "storage": {"claimName": "shared"}}), phase, age)
+    entry(name, &json!({"repo": MODEL, "storage": {"claimName": "shared"}}), phase, age)
 }
 
 struct World {
@@ -146,7 +146,7 @@ fn a_pod_that_does_not_ask_is_nobodys_business() {
 fn the_oldest_entry_of_a_model_serves_it_and_an_entrys_own_name_goes_first() {
     let mut going = shared("oldest", "Ready", 0);
     going["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z".into();
-    let elsewhere = entry("other", json!({"repo": MODEL, "storage": {"claimName": "elsewhere"}}), "Ready", 2);
+    let elsewhere = entry("other", &json!({"repo": MODEL, "storage": {"claimName": "elsewhere"}}), "Ready", 2);
     let world = World::of(vec![elsewhere, shared("old", "Ready", 1), going], Vec::new());
     let claim = |models: &str| {
         let (pod, _) = world.admitted(&pod(models));
@@ -170,7 +170,7 @@ fn where_an_entry_is_known_for_each_model_nothing_newer_is_looked_for() {
 #[test]
 fn without_population_only_what_is_there_is_mounted() {
     let world =
-        World::of(vec![shared("mine", "Ready", 1)], vec![connection(json!({"storage": {"claimName": "models"}}))]);
+        World::of(vec![shared("mine", "Ready", 1)], vec![connection(&json!({"storage": {"claimName": "models"}}))]);
     let (changed, missing) = world.admitted(&pod("org/model other/model"));
     assert_eq!(changed["spec"]["containers"][0]["volumeMounts"].as_array().unwrap().len(), 3);
     assert!(
@@ -178,11 +178,11 @@ fn without_population_only_what_is_there_is_mounted() {
         "{missing:?}"
     );
     assert!(world.untouched(&pod("other/model")).contains("autoPopulate"));
-    let nowhere = World::of(Vec::new(), vec![connection(json!({"autoPopulate": true}))]);
+    let nowhere = World::of(Vec::new(), vec![connection(&json!({"autoPopulate": true}))]);
     assert!(nowhere.untouched(&pod(MODEL)).contains("cache.storage"));
     let archive =
         json!({"source": {"archive": {"claimName": "usb", "path": "a.tar"}}, "storage": {"claimName": "shared"}});
-    let unread = World::of(vec![entry("archive", archive, "Pending", 0)], Vec::new());
+    let unread = World::of(vec![entry("archive", &archive, "Pending", 0)], Vec::new());
     assert!(unread.untouched(&pod("archive")).contains("does not know its model yet"));
 }
 
@@ -272,7 +272,7 @@ fn a_missing_entry_is_made_for_the_pod_that_waits() {
 #[test]
 fn the_gate_comes_off_when_all_models_are_there() {
     let world = |phase: &str, others: &str| {
-        let other = entry("second", json!({"repo": "other/model", "storage": {"claimName": "shared"}}), others, 2);
+        let other = entry("second", &json!({"repo": "other/model", "storage": {"claimName": "shared"}}), others, 2);
         World::of(vec![shared("mine", phase, 1), other], Vec::new())
     };
     let (mut waits, _) = world("Pending", "Pending").admitted(&pod("org/model other/model"));
@@ -305,24 +305,25 @@ fn an_entry_that_goes_or_moves_is_told() {
     let (waits, _) = world.admitted(&pod(MODEL));
     let plan = World::of(Vec::new(), Vec::new()).decide(&[&waits], &[]);
     assert_eq!(reasons(&plan), ["EntryNotFound"], "nobody knows what it was");
-    let elsewhere = entry("mine", json!({"repo": MODEL, "storage": {"claimName": "elsewhere"}}), "Ready", 3);
+    let elsewhere = entry("mine", &json!({"repo": MODEL, "storage": {"claimName": "elsewhere"}}), "Ready", 3);
     assert_eq!(reasons(&World::of(vec![elsewhere], Vec::new()).decide(&[&waits], &[])), ["EntryMoved"]);
 
     let populates = World::of(Vec::new(), vec![populating()]);
     let (waits, _) = populates.admitted(&pod(MODEL));
     assert_eq!(populates.decide(&[&waits], &[]).create.len(), 1);
     assert_eq!(reasons(&World::of(Vec::new(), Vec::new()).decide(&[&waits], &[])), ["NotPopulated"]);
-    let moved = World::of(Vec::new(), vec![connection(json!({"autoPopulate": true, "storage": {"claimName": "new"}}))]);
+    let moved =
+        World::of(Vec::new(), vec![connection(&json!({"autoPopulate": true, "storage": {"claimName": "new"}}))]);
     assert_eq!(reasons(&moved.decide(&[&waits], &[])), ["EntryMoved"]);
     // While an entry of the name goes, its files may go with it.
     let mut going =
-        entry(NAME, json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), "Deleting", 0);
+        entry(NAME, &json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), "Deleting", 0);
     going["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z".into();
     let plan = World::of(vec![going], vec![populating()]).decide(&[&waits], &[]);
     assert_eq!((reasons(&plan), plan.create.len()), (vec!["WaitingForModels"], 0));
     // Somebody made one in the same place, under another name.
     let twin =
-        entry("hers", json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), "Ready", 4);
+        entry("hers", &json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), "Ready", 4);
     assert_eq!(World::of(vec![twin], vec![populating()]).decide(&[&waits], &[]).lift, Some(0));
 }
 
