@@ -58,6 +58,8 @@ fn every_phase_reason_and_condition_has_a_section_in_troubleshooting() {
         condition::IN_USE,
         condition::DRIFTED,
         condition::WITHIN_LIMITS,
+        condition::REACHABLE,
+        condition::AUTHENTICATED,
         condition::DELETION_BLOCKED,
     ];
     let gaps = missing(phases.iter().map(String::as_str).chain(reasons).chain(conditions), &text);

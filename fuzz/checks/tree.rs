@@ -12,7 +12,7 @@ pub(crate) fn check(json: &[u8]) {
     let Ok(listed) = page.files() else { return };
     let model = ModelRef { repo: "org/name".parse().unwrap(), revision: None };
     let commit = "7dbbc90392e2f80f3d3c277d6e90027e55de9125".parse().unwrap();
-    let Ok(chosen) = select(listed, &FileChoice::default()) else { return };
+    let Ok(chosen) = select(listed, &FileChoice::default(), None) else { return };
     for ignores_case in [false, true] {
         let Ok(plan) = Plan::new(model.clone(), commit, chosen.clone(), ignores_case) else { continue };
         for file in &plan.files {

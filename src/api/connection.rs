@@ -1,6 +1,9 @@
 //! `HubConnection`: where a Hub is and how to log in.
 
+use super::job::JobSettings;
 use super::rules::{ENDPOINT_PATTERN, PERIOD_PATTERN, PROXY_PATTERN};
+use super::status::AttemptsStatus;
+use super::storage::StorageSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -20,6 +23,12 @@ use serde::{Deserialize, Serialize};
     doc = "Where a Hugging Face Hub is, how to log in, and how much of it is kept.",
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.endpoint"),
     printcolumn(name = "Token", type_ = "string", json_path = ".spec.tokenSecretRef.name"),
+    printcolumn(
+        name = "Reachable",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Reachable\")].status"
+    ),
+    printcolumn(name = "User", type_ = "string", json_path = ".status.authenticatedAs"),
     printcolumn(name = "Entries", type_ = "integer", json_path = ".status.entries"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -33,7 +42,11 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.cache) || !has(self.cache.retention) || !has(self.cache.retention.maxUsed) || (isQuantity(self.cache.retention.maxUsed) && !quantity(self.cache.retention.maxUsed).isLessThan(quantity('1k')))")
         .message("spec.cache.retention.maxUsed must be a quantity of at least 1k, such as 500Gi"),
     validation = Rule::new("!has(self.cache) || !has(self.cache.retention) || !has(self.cache.retention.minFree) || (isQuantity(self.cache.retention.minFree) && !quantity(self.cache.retention.minFree).isLessThan(quantity('1k')))")
-        .message("spec.cache.retention.minFree must be a quantity of at least 1k, such as 50Gi")
+        .message("spec.cache.retention.minFree must be a quantity of at least 1k, such as 50Gi"),
+    validation = Rule::new("!has(self.cache) || !has(self.cache.storage) || has(self.cache.storage.claimName) != has(self.cache.storage.volumeClaimTemplate)")
+        .message("spec.cache.storage must have exactly one of claimName and volumeClaimTemplate"),
+    validation = Rule::new("!has(self.cache) || !has(self.cache.storage) || !has(self.cache.storage.volumeClaimTemplate) || !has(self.cache.storage.volumeClaimTemplate.spec.resources) || !has(self.cache.storage.volumeClaimTemplate.spec.resources.requests) || !('storage' in self.cache.storage.volumeClaimTemplate.spec.resources.requests) || (isQuantity(self.cache.storage.volumeClaimTemplate.spec.resources.requests['storage']) && quantity(self.cache.storage.volumeClaimTemplate.spec.resources.requests['storage']).isGreaterThan(quantity('0')))")
+        .message("spec.cache.storage.volumeClaimTemplate.spec.resources.requests.storage must be a positive quantity such as 20Gi")
 )]
 pub struct HubConnectionSpec {
     /// The Hub's base address. Default: the operator's.
@@ -54,15 +67,63 @@ pub struct HubConnectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub limit_bytes_per_second: Option<String>,
+    /// The most Jobs of this connection's entries that take from its Hub at the same time; the others are `Queued`. Imports do not
+    /// count. Default: no limit but the operator's for each Hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub max_concurrent_jobs: Option<i32>,
+    /// What may be kept, from the Hub and from archives that use this connection. What is on a volume already stays. Default:
+    /// everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<AllowSpec>,
     /// What holds for the models that come from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,
 }
 
-/// What holds for the models of a connection.
+/// What may be kept.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+pub struct AllowSpec {
+    /// Globs of repos: `org/*`, where `*` stands for slashes too. A repo that none of them matches is `PolicyDenied`. Default: every repo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 256)))]
+    pub repos: Option<Vec<String>>,
+    /// Formats of weights. Files of other formats are left out, and a model that has weights in other formats only is
+    /// `PolicyDenied`. `Pytorch` files are pickles, which run code when they are loaded. Default: every format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 7))]
+    pub weights: Option<Vec<WeightsFormat>>,
+}
+
+/// A format of weights.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[allow(missing_docs, reason = "a schema with a description per value is not structural; `Weights` documents them")]
+pub enum WeightsFormat {
+    Safetensors,
+    Pytorch,
+    Gguf,
+    Onnx,
+    Tensorflow,
+    Flax,
+    Rust,
+}
+
+/// What holds for the models of a connection.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct CacheSpec {
+    /// Whether a model that a Pod asks for is fetched though nobody made an entry for it. Only of
+    /// the connection named `default`. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_populate: Option<bool>,
+    /// Where entries without `spec.storage` keep their files. An entry takes it when its first attempt begins, and stays there
+    /// whatever is written here later. Default: the operator's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+    /// Settings of the Jobs of entries that use this connection, where `spec.job` of the entry has none. Default: the operator's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobSettings>,
     /// When models go by themselves. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<CacheRetention>,
@@ -94,6 +155,18 @@ pub struct HubConnectionStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The account that the Hub takes the token for, when it was last asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated_as: Option<String>,
+    /// Who takes from the Hub by way of the connection, and who waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<ConnectionQueue>,
+    /// What was tried to find out whether the Hub can be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<AttemptsStatus>,
+    /// The generation of the spec that the Hub was last checked with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_generation: Option<i64>,
     /// How many entries use the connection.
     #[serde(default)]
     pub entries: i64,
@@ -108,6 +181,16 @@ pub struct HubConnectionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["claimName"]))]
     pub claims: Vec<ClaimUseStatus>,
+}
+
+/// Who takes from a connection's Hub.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionQueue {
+    /// How many Jobs take from the Hub now.
+    pub running: i64,
+    /// How many entries wait for that.
+    pub waiting: i64,
 }
 
 /// A shared claim, and the connection's models in it.

@@ -71,10 +71,9 @@ use serde::{Deserialize, Serialize};
         .message("spec.files is for a Hub: the files of an archive are taken whole"),
     validation = Rule::new("!has(self.source) || !has(self.source.volume) || !has(self.files)")
         .message("spec.files is for a Hub: what is on a volume is taken whole"),
-    validation = Rule::new("!has(self.source) || !has(self.source.volume) || !has(self.storage) || has(self.storage.claimName)")
+    validation = Rule::new("!has(self.source) || !has(self.source.volume) || (has(self.storage) && has(self.storage.claimName))")
         .message("spec.source.volume needs spec.storage.claimName: the model is in an existing claim"),
     validation = unsupported!("!has(self.source) || !has(self.source.upload)", "spec.source.upload"),
-    validation = unsupported!("has(self.storage)", "leaving out spec.storage (a default storage)"),
     validation = Rule::new("!has(self.update) || !has(self.update.policy) || self.update.policy == 'Pinned' || !has(self.source) || has(self.source.hub)")
         .message("spec.update.policy must be Pinned for a model from an archive or a volume: only a Hub has newer commits"),
     validation = Rule::new("!has(self.update) || !has(self.update.policy) || self.update.policy == 'Pinned' || !has(self.revision) || !self.revision.matches('^[0-9a-f]{40}$')")
@@ -107,7 +106,8 @@ pub struct ModelCacheEntrySpec {
     /// Which of the model's files. Default: one format of weights, and every other file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<FilesSpec>,
-    /// Where the files are kept.
+    /// Where the files are kept. Default: `spec.cache.storage` of the connection, else the operator's. What the first attempt began
+    /// with is in `status.effective.storage`, and holds from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
     /// Whether the files go when the entry is deleted. Default: `Delete`.

@@ -54,6 +54,8 @@ pub const GROUP: &str = "modelcache.dev";
 pub const FIELD_MANAGER: &str = "modelcache";
 /// The finalizer of entries whose files in a shared claim must be removed.
 pub const FINALIZER: &str = "modelcache.dev/files";
+/// The scheduling gate of Pods that wait for their models.
+pub const GATE: &str = "modelcache.dev/ready";
 
 /// Labels on the objects that the operator creates.
 pub mod label {
@@ -85,16 +87,29 @@ pub mod label {
     pub const ANY_REPO: &str = "any";
     /// A digest of the volume (claim, subPath) that a Job writes to.
     pub const VOLUME: &str = "modelcache.dev/volume";
+    /// `"true"` on a Pod: the models that [`super::annotation::MODELS`] names are mounted into it, and it waits for them.
+    pub const INJECT: &str = "modelcache.dev/inject";
+    /// On the Job that checks a connection: its name, for people; it is cut to 63 characters.
+    pub const CHECK: &str = "modelcache.dev/check";
+    /// On the Job that checks a connection: its uid, for the operator.
+    pub const CHECK_UID: &str = "modelcache.dev/check-uid";
+    /// On a Job that takes from a Hub: a digest of the Hub's host and port, for counting.
+    pub const HUB: &str = "modelcache.dev/hub-host";
+    /// On a Job that takes from a Hub: the uid of the connection that it goes by, for counting.
+    pub const CONNECTION_UID: &str = "modelcache.dev/connection-uid";
 }
 
 /// Annotations that people or the operator set.
 pub mod annotation {
     /// The user that created an entry or an import; an admission policy guards it.
     pub const CREATED_BY: &str = "modelcache.dev/created-by";
-    /// Any new value makes a failed entry try again now, an evicted one come back, and a drifted one take the newer commit.
+    /// Any new value makes a failed entry try again now, an evicted one come back, and a drifted one take the newer commit; a
+    /// connection is checked again.
     pub const RETRY: &str = "modelcache.dev/retry";
     /// On a Job: the generation of the entry's spec that it was made for.
     pub const GENERATION: &str = "modelcache.dev/generation";
+    /// On a Job: how many Jobs its connection let run at a time when it was made.
+    pub const MAX_CONCURRENT_JOBS: &str = "modelcache.dev/max-concurrent-jobs";
     /// On a Job: a digest of how its worker reaches the Hub.
     pub const HUB: &str = "modelcache.dev/hub";
     /// On the Job of a removal: the uids of Pods on lost nodes that are waited for no more, separated by commas.
@@ -103,6 +118,8 @@ pub mod annotation {
     pub const FORCE_DELETE: &str = "modelcache.dev/force-delete";
     /// On a Pod: the models (`repo` or `repo@revision`) or entries of its namespace that it uses, separated by commas or spaces.
     pub const MODELS: &str = "modelcache.dev/models";
+    /// On a Pod, set by the webhook: the entries whose models it mounts, separated by commas.
+    pub const INJECTED: &str = "modelcache.dev/injected";
 }
 
 /// The condition types of an entry.
@@ -126,6 +143,10 @@ pub mod condition {
     pub const COMPLETE: &str = "Complete";
     /// The models of a connection keep its `cache.retention`.
     pub const WITHIN_LIMITS: &str = "WithinLimits";
+    /// A connection's Hub answers.
+    pub const REACHABLE: &str = "Reachable";
+    /// A connection's Hub takes its token.
+    pub const AUTHENTICATED: &str = "Authenticated";
     /// Something keeps the deletion from ending.
     pub const DELETION_BLOCKED: &str = "DeletionBlocked";
 }

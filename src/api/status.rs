@@ -1,5 +1,8 @@
 //! What the operator says of an entry.
 
+use super::connection::ProxySpec;
+use super::entry::RetentionSpec;
+use super::storage::StorageSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -28,6 +31,12 @@ pub struct ModelCacheEntryStatus {
     /// Where the model is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeStatus>,
+    /// Where the entry stands in the line for a Hub; only there while it waits in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueStatus>,
+    /// What holds for the entry with every default filled in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<EffectiveStatus>,
     /// How far the transfer is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressStatus>,
@@ -105,6 +114,55 @@ impl Phase {
         Self::Evicted,
         Self::Deleting,
     ];
+}
+
+/// A place in the line for a Hub.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// The place, from 1 on.
+    pub position: i64,
+    /// How many wait for the same.
+    pub waiting: i64,
+    /// When this was written: at most every ten seconds.
+    pub updated_at: Time,
+}
+
+/// What holds for an entry with every default filled in.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveStatus {
+    /// The connection; absent where there is none, and the operator's defaults hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// The Hub's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The Secret with the Hub's token. The operator never reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret: Option<String>,
+    /// Where CA certificates come from that are trusted besides the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
+    /// The proxies, without logins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxySpec>,
+    /// The most bytes per second that one download takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes_per_second: Option<String>,
+    /// The most Jobs that take from the Hub by way of the connection at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_jobs: Option<i64>,
+    /// The most Jobs of the whole cluster that take from the Hub at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_jobs_of_hub: Option<i64>,
+    /// Where the files are kept. Of an entry without `spec.storage` it is the default that its first attempt began with, and no
+    /// other default changes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+    /// When the model goes by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionSpec>,
 }
 
 /// What the model was found to be before there was a claim for it.

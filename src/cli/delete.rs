@@ -26,6 +26,6 @@ pub(super) async fn run(args: Args) -> u8 {
     let Args { repo, volume, revision, output } = args;
     let model = Some(ModelRef { repo, revision });
     let work = Work::Delete(Delete { model, unfinished_only: false, source: None, kept: Vec::new() });
-    let task = Task { nonce: String::new(), volume, sub_path: None, work };
+    let task = Task { nonce: String::new(), volume, sub_path: None, policy: None, work };
     local::run(&task, &Settings::default(), output).await
 }

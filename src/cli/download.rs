@@ -79,7 +79,7 @@ pub(super) async fn run(args: Args) -> u8 {
     }
     // What cannot be made is reported by the engine, which knows the reasons.
     let _ = std::fs::create_dir_all(&volume);
-    let task = Task { nonce: String::new(), volume, sub_path: None, work: Work::Download(download) };
+    let task = Task { nonce: String::new(), volume, sub_path: None, policy: None, work: Work::Download(download) };
     local::run(&task, &settings, output).await
 }
 
@@ -147,7 +147,7 @@ pub(super) fn implicit_login(explicit: bool) -> Result<Option<Login>, EngineErro
 async fn look(download: &Download, settings: &Settings) -> Result<Survey, EngineError> {
     local::log_to_stderr();
     let hub = Hub::new(&download.hub, settings.limits, settings.login.clone()).map_err(EngineError::Access)?;
-    survey(&hub, &download.model, &download.files, settings.ignores_case.unwrap_or(false)).await
+    survey(&hub, &download.model, &download.files, None, settings.ignores_case.unwrap_or(false)).await
 }
 
 fn print_survey(survey: &Survey, output: Output) {

@@ -65,7 +65,7 @@ pub(super) async fn run(args: Args) -> u8 {
     let (format, archive) = archive.meant();
     let model = ModelRef { repo, revision };
     let work = Work::Export(Export { model, format, archive, usage: None, seed_strict });
-    let task = Task { nonce: String::new(), volume, sub_path: None, work };
+    let task = Task { nonce: String::new(), volume, sub_path: None, policy: None, work };
     local::run(&task, &Settings::default(), output).await
 }
 

@@ -100,6 +100,6 @@ pub(super) async fn run(args: Args) -> u8 {
     // What cannot be made is reported by the engine, which knows the reasons.
     let _ = std::fs::create_dir_all(&volume);
     let output = archive.output;
-    let task = Task { nonce: String::new(), volume, sub_path: None, work: Work::Import(archive.meant()) };
+    let task = Task { nonce: String::new(), volume, sub_path: None, policy: None, work: Work::Import(archive.meant()) };
     local::run(&task, &settings, output).await
 }

@@ -41,6 +41,7 @@ pub(super) async fn run(task: &Task, settings: &Settings, output: Output) -> u8 
         | Work::Import(_)
         | Work::List(_)
         | Work::Inventory
+        | Work::Check(_)
         | Work::Adopt(_)
         | Work::Delete(_)
         | Work::Resolve(_) => None,
@@ -124,7 +125,7 @@ pub(super) fn interrupted(work: &Work) -> Failed {
     let message = match work {
         Work::Export(_) => "stopped by a signal: the archive is not whole, and has not got its name; run it again",
         Work::Import(_) => "stopped by a signal: nothing was published, and the next run begins again",
-        Work::Resolve(_) => "stopped by a signal: nothing was fetched, and the next run asks again",
+        Work::Resolve(_) | Work::Check(_) => "stopped by a signal: nothing was fetched, and the next run asks again",
         Work::List(_) | Work::Inventory | Work::Adopt(_) => {
             "stopped by a signal before everything was read: run it again"
         }

@@ -6,7 +6,8 @@ pub use preseed::{Preseed, Seed};
 
 use crate::api::connection::{ProxySpec, SecretKeyRef};
 use crate::api::job::JobSettings;
-use crate::ident::{ByteCount, Endpoint};
+use crate::api::storage::StorageSpec;
+use crate::ident::{ByteCount, Endpoint, RelPath};
 use k8s_openapi::api::core::v1::LocalObjectReference;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -39,10 +40,13 @@ pub struct Config {
     /// Proxies, where the connection names none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySpec>,
+    /// The most Jobs of the cluster that take from one Hub's host and port at the same time. Default: no limit.
+    #[serde(default, deserialize_with = "a_limit", skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_jobs: Option<u32>,
     /// Settings of workers' Jobs, where the entry has none.
     #[serde(default)]
     pub job: JobSettings,
-    /// How claims are made for entries whose template gives no size.
+    /// Where entries are kept that do not say, and how claims are made for those whose template gives no size.
     #[serde(default)]
     pub storage: StorageDefaults,
     /// Whether a container that runs as root gives the cache to the worker's user first.
@@ -61,10 +65,13 @@ pub struct OwnershipInit {
     pub enabled: bool,
 }
 
-/// How claims are made for entries whose template gives no size.
+/// Where entries are kept that do not say, and how claims are made for those whose template gives no size.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StorageDefaults {
+    /// Where entries are kept whose spec does not say, and whose connection does not either.
+    #[serde(default, deserialize_with = "a_storage", skip_serializing_if = "Option::is_none")]
+    pub default: Option<StorageSpec>,
     /// What a file system needs beside the model.
     #[serde(default)]
     pub headroom: Headroom,
@@ -117,6 +124,25 @@ fn usual_min() -> ByteCount {
     "256Mi".parse().expect("the constant is a size")
 }
 
+fn a_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let limit = Option::<u32>::deserialize(deserializer)?;
+    if limit == Some(0) {
+        return Err(D::Error::custom("maxConcurrentJobs must be at least 1; leave it out for no limit"));
+    }
+    Ok(limit)
+}
+
+fn a_storage<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<StorageSpec>, D::Error> {
+    let Some(storage) = Option::<StorageSpec>::deserialize(deserializer)? else { return Ok(None) };
+    if storage.claim_name.is_some() == storage.volume_claim_template.is_some() {
+        return Err(D::Error::custom("storage.default must have exactly one of claimName and volumeClaimTemplate"));
+    }
+    if let Some(Err(error)) = storage.sub_path.as_deref().map(str::parse::<RelPath>) {
+        return Err(D::Error::custom(format!("storage.default.subPath: {error}")));
+    }
+    Ok(Some(storage))
+}
+
 fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
     let percent = u8::deserialize(deserializer)?;
     if percent > 90 {
@@ -151,6 +177,32 @@ mod tests {
         assert_eq!(of(Some("nfs")), (0, 0));
         let error = serde_yaml::from_str::<Config>("image: a\nstorage: {headroom: {percent: 91}}").unwrap_err();
         assert!(error.to_string().contains("0 to 90"), "{error}");
+    }
+
+    #[test]
+    fn a_limit_lets_at_least_one_through() {
+        let read = |limit: &str| serde_yaml::from_str::<Config>(&format!("image: a\nmaxConcurrentJobs: {limit}"));
+        assert_eq!(read("4").unwrap().max_concurrent_jobs, Some(4));
+        assert!(read("0").unwrap_err().to_string().contains("at least 1"));
+    }
+
+    #[test]
+    fn a_default_storage_is_one_of_two() {
+        let read = |storage: &str| {
+            serde_yaml::from_str::<Config>(&format!("image: a\nstorage: {{default: {storage}}}"))
+                .map(|config| config.storage.default.unwrap())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(read("{claimName: models, subPath: a/b}").unwrap().claim_name.unwrap(), "models");
+        assert!(read("{volumeClaimTemplate: {spec: {}}}").unwrap().volume_claim_template.is_some());
+        for (bad, said) in [
+            ("{}", "exactly one of"),
+            ("{claimName: a, volumeClaimTemplate: {spec: {}}}", "exactly one of"),
+            ("{claimName: a, subPath: ../b}", "storage.default.subPath"),
+        ] {
+            let error = read(bad).unwrap_err();
+            assert!(error.contains(said), "{bad}: {error}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A small world for the pure rooms' tests. The names differ from the product's on purpose, so that swapped ones fail.
 
 use crate::api::{ModelCacheEntry, label};
+use crate::controller::plan::queue::Queue;
 use crate::controller::plan::{ConnectionSight, Observed, Plan, Scene};
 use crate::format::outcome::{Done, Failed, Heard, Line, Manifest, Progress, Say, metadata_lines};
 use crate::ident::Reason;
@@ -38,6 +39,7 @@ pub(crate) fn observed(spec: &str) -> Observed {
         scene: Scene::default(),
         peers: Vec::new(),
         readers: Vec::new(),
+        queue: Queue::default(),
         not_grown: None,
         neighbours: Vec::new(),
         namespace_terminating: false,

@@ -1,6 +1,7 @@
 //! The adoption of a model that is on the volume already: it is read whole, and nothing is written or fetched.
 
 use super::entry;
+use super::policy::{check_files, check_repo};
 use super::progress::Progress;
 use super::rehash;
 use super::volume::{Dir, Volume, VolumeError};
@@ -23,12 +24,16 @@ pub(super) async fn run(task: &Task, adopt: &Adopt, progress: &Arc<Progress>) ->
 
 fn here(volume: &Volume, task: &Task, adopt: &Adopt, progress: &Progress) -> Result<Finished, EngineError> {
     let (model, name) = (&adopt.model, adopt.model.entry_name());
-    // What is another one is told before gigabytes are read.
-    if let (Some(wanted), Some(there)) = (adopt.manifest, entry::read(volume, &layout::entry(&name))?)
-        && there.sums.digest() != wanted
-    {
+    let policy = task.policy.as_ref();
+    check_repo(policy, &model.repo).map_err(EngineError::Policy)?;
+    // What is another one, or is not allowed, is told before gigabytes are read.
+    if let Some(there) = entry::read(volume, &layout::entry(&name))? {
         let found = there.sums.digest();
-        return Err(EngineError::OtherEntry { model: model.to_string(), wanted, found });
+        if let Some(wanted) = adopt.manifest.filter(|wanted| *wanted != found) {
+            return Err(EngineError::OtherEntry { model: model.to_string(), wanted, found });
+        }
+        let files = there.sums.iter().map(|(path, _)| path.as_str());
+        check_files(policy, &format!("{model} on the volume"), files).map_err(EngineError::Policy)?;
     }
     let verification = rehash::verify(volume, Some(model), progress)?;
     if let Some(reason) = verification.reason() {
@@ -37,8 +42,9 @@ fn here(volume: &Volume, task: &Task, adopt: &Adopt, progress: &Progress) -> Res
         let others = verification.problems().count().saturating_sub(1);
         return Err(EngineError::Unfit { model: model.to_string(), problem, others, reason });
     }
-    let found =
-        before::finished(volume, task, model, None, |found| adopt.manifest.is_none_or(|wanted| wanted == *found))?;
+    let found = before::finished(volume, task, model, None, |sums| {
+        adopt.manifest.is_none_or(|wanted| wanted == sums.digest())
+    })?;
     // It was whole a moment ago: somebody removed or replaced it meanwhile.
     let gone = || EngineError::NotOnVolume {
         model: model.to_string(),

@@ -2,11 +2,13 @@
 
 use super::entry;
 use super::owners::{self, Keep};
+use super::policy::{check_files, check_repo};
 use super::progress::Progress;
 use super::volume::{Dir, Volume, VolumeError, remove_stagings};
 use super::{EngineError, Finished, blocking};
 use crate::format::layout::{self, FileStamp, SourceRecord};
 use crate::format::outcome::Done;
+use crate::format::sums::Sums;
 use crate::format::task::{Download, Task};
 use crate::ident::{ModelRef, Sha256};
 use std::path::Path;
@@ -75,7 +77,14 @@ async fn look(
             return Ok(None);
         };
         let Some(model) = record.entry.model().ok().filter(fits) else { return Ok(None) };
-        let found = finished(&volume, &task, &model, keep.as_ref(), |manifest| *manifest == record.manifest)?;
+        // What is not allowed now, though it was then, is no work that is done.
+        let policy = task.policy.as_ref();
+        let is_allowed = |sums: &Sums| {
+            check_repo(policy, &model.repo).is_ok()
+                && check_files(policy, "", sums.iter().map(|(path, _)| path.as_str())).is_ok()
+        };
+        let fits = |sums: &Sums| sums.digest() == record.manifest && is_allowed(sums);
+        let found = finished(&volume, &task, &model, keep.as_ref(), fits)?;
         Ok(found.map(|mut finished| {
             finished.done.unverified = record.unverified;
             finished
@@ -90,12 +99,12 @@ pub(super) fn finished(
     task: &Task,
     model: &ModelRef,
     keep: Option<&Keep>,
-    fits: impl Fn(&Sha256) -> bool,
+    fits: impl Fn(&Sums) -> bool,
 ) -> Result<Option<Finished>, EngineError> {
     let name = model.entry_name();
     // A damaged entry is made again, not complained about.
     let entry = entry::read(volume, &layout::entry(&name)).unwrap_or_default();
-    let Some(entry) = entry.filter(|entry| fits(&entry.sums.digest())) else { return Ok(None) };
+    let Some(entry) = entry.filter(|entry| fits(&entry.sums)) else { return Ok(None) };
     let bytes = entry::complete_bytes(volume, model, &entry).map_err(EngineError::Volume)?;
     let Some(bytes) = bytes else { return Ok(None) };
     // What a run left that was killed right after its publication. On a read-only volume it may stay.

@@ -7,6 +7,7 @@ use super::journal::{self, JOURNAL_MAX_BYTES};
 use super::owners::Keep;
 use super::pace::Allowance;
 use super::plan::Plan;
+use super::policy::check_repo;
 use super::progress::Progress;
 use super::publish::{Publication, publish};
 use super::ranges::Coverage;
@@ -20,7 +21,7 @@ use crate::format::layout::{self, Source};
 use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::Done;
 use crate::format::sums::Sums;
-use crate::format::task::{Download, FileChoice, Task};
+use crate::format::task::{Download, FileChoice, Policy, Task};
 use crate::hub::{Hub, ModelInfo};
 use crate::ident::{ModelRef, RelPath, Sha256};
 use std::collections::HashMap;
@@ -42,12 +43,14 @@ pub async fn survey(
     hub: &Hub,
     model: &ModelRef,
     files: &FileChoice,
+    policy: Option<&Policy>,
     ignores_case: bool,
 ) -> Result<Survey, EngineError> {
+    check_repo(policy, &model.repo).map_err(EngineError::Policy)?;
     let revision = model.revision_or_main();
     let info = hub.resolve(&model.repo, &revision).await.map_err(EngineError::Hub)?;
     let listing = hub.tree(&model.repo, &info.commit, &revision).await.map_err(EngineError::Hub)?;
-    let chosen = select(listing, files).map_err(EngineError::Select)?;
+    let chosen = select(listing, files, policy).map_err(EngineError::Select)?;
     let plan = Plan::new(model.clone(), info.commit, chosen, ignores_case).map_err(EngineError::Plan)?;
     Ok(Survey { info, plan })
 }
@@ -80,7 +83,8 @@ pub async fn run(
         })
         .await?
     };
-    let Survey { info, plan } = survey(&hub, &download.model, &download.files, traits.ignores_case).await?;
+    let Survey { info, plan } =
+        survey(&hub, &download.model, &download.files, task.policy.as_ref(), traits.ignores_case).await?;
     progress.plan(plan.files.len() as u64, plan.bytes);
     let url = hub.page(&download.model);
     let mut ready = {

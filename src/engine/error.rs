@@ -3,6 +3,7 @@
 use super::export::ExportError;
 use super::import::ImportError;
 use super::plan::PlanError;
+use super::policy::PolicyError;
 use super::select::SelectError;
 use super::volume::VolumeError;
 use crate::hub::{AccessError, HubError, RemoteError};
@@ -29,6 +30,9 @@ pub enum EngineError {
     /// The choice of files leaves nothing.
     #[error(transparent)]
     Select(SelectError),
+    /// The task's policy does not allow it.
+    #[error(transparent)]
+    Policy(PolicyError),
     /// The Hub's listing cannot become files.
     #[error(transparent)]
     Plan(PlanError),
@@ -155,6 +159,7 @@ impl EngineError {
             Self::Remote(error) => error.reason(),
             Self::Import(error) => error.reason(),
             Self::Select(error) => error.reason(),
+            Self::Policy(error) => error.reason(),
             Self::Plan(error) => error.reason(),
             Self::Volume(error) => error.reason(),
             Self::Unreadable(error) => error.reason(),

@@ -14,6 +14,7 @@ mod unpack;
 pub use error::ImportError;
 pub(super) use measure::measure;
 
+use super::policy::{check_files, check_repo};
 use super::progress::Progress;
 use super::publish::{Publication, publish, record};
 use super::volume::{Staging, Volume, VolumeError, remove_stagings};
@@ -22,7 +23,7 @@ use crate::format::archive::{ArchiveError, Budget, Container, PREFIX_BYTES, Read
 use crate::format::layout::{self, FileStamp, SourceRecord};
 use crate::format::metadata::ModelMetadata;
 use crate::format::outcome::Done;
-use crate::format::task::{Expected, Import, Task};
+use crate::format::task::{Expected, Import, Policy, Task};
 use crate::hub::Hub;
 use crate::ident::{ModelRef, RelPath, Sha256};
 use assemble::{Candidate, Kept, assemble};
@@ -85,7 +86,7 @@ pub async fn run(
     };
     let ended = {
         let store = Store::staging(&volume, &staging);
-        let read = read(opened, import, ignores_case, store, progress).await;
+        let read = read(opened, import, task.policy.clone(), ignores_case, store, progress).await;
         match read {
             Ok((candidate, _)) => {
                 let place = Target { volume: Arc::clone(&volume), staging, task: task.clone(), origin: origin.clone() };
@@ -116,7 +117,7 @@ pub async fn inspect(
     let hub = hub.transpose()?;
     let opened = Source::open(&import.archive, import.sha256.is_some(), settings).await?;
     let ignores_case = settings.ignores_case.unwrap_or(false);
-    let (candidate, container) = read(opened, import, ignores_case, Store::nowhere(), progress).await?;
+    let (candidate, container) = read(opened, import, None, ignores_case, Store::nowhere(), progress).await?;
     if let (Some(hub), Some(access)) = (&hub, &import.verify_against) {
         against::compare(hub, &access.endpoint, &candidate, &Origin::of(import).name).await?;
     }
@@ -165,6 +166,7 @@ struct Target {
 async fn read(
     opened: Source,
     import: &Import,
+    policy: Option<Policy>,
     ignores_case: bool,
     store: Store,
     progress: &Arc<Progress>,
@@ -173,7 +175,7 @@ async fn read(
     let (import, progress) = (import.clone(), Arc::clone(progress));
     blocking(move || {
         let origin = opened.origin.clone();
-        read_here(opened, &import, ignores_case, &store, &progress).map_err(|stop| stop.of(&origin))
+        read_here(opened, &import, policy.as_ref(), ignores_case, &store, &progress).map_err(|stop| stop.of(&origin))
     })
     .await
 }
@@ -181,6 +183,7 @@ async fn read(
 fn read_here(
     opened: Source,
     import: &Import,
+    policy: Option<&Policy>,
     ignores_case: bool,
     store: &Store,
     progress: &Arc<Progress>,
@@ -220,7 +223,7 @@ fn read_here(
         ignores_case,
         git: import.verify_against.is_some(),
         metadata: &mut |text| {
-            metadata = Some(checked_metadata(text, import, &origin)?);
+            metadata = Some(checked_metadata(text, import, policy, &origin)?);
             Ok(())
         },
         file_done: &mut || files += 1,
@@ -234,6 +237,8 @@ fn read_here(
         }
     }
     let candidate = assemble(unpacked, metadata, &budget, &origin)?;
+    let files = candidate.files.keys().map(RelPath::as_str);
+    check_files(policy, &format!("the archive {origin}"), files).map_err(EngineError::Policy)?;
     let told = &candidate.left_out;
     if told.count > 0 {
         tracing::warn!(
@@ -264,14 +269,20 @@ fn spool(mut bytes: impl Read, store: &Store) -> Result<std::fs::File, Stop> {
     Ok(part.reader().map_err(EngineError::Volume)?)
 }
 
-/// Reads the metadata, and sees that it is of the model that was asked for.
-fn checked_metadata(text: Vec<u8>, import: &Import, origin: &str) -> Result<ModelMetadata, Stop> {
+/// Reads the metadata, and sees that it is of the model that was asked for, and of one that is allowed.
+fn checked_metadata(
+    text: Vec<u8>,
+    import: &Import,
+    policy: Option<&Policy>,
+    origin: &str,
+) -> Result<ModelMetadata, Stop> {
     let text = String::from_utf8(text).map_err(|_| ArchiveError::Damaged {
         member: Some(layout::METADATA.to_owned()),
         why: "it is not text in UTF-8".to_owned(),
     })?;
     let metadata = ModelMetadata::parse(&text).map_err(ArchiveError::Metadata)?;
     let model = metadata.key.model();
+    check_repo(policy, &model.repo).map_err(EngineError::Policy)?;
     match &import.expected {
         Some(expected) if !is_expected(expected, model) => {
             let Expected { repo, revision } = expected.clone();
@@ -342,7 +353,8 @@ fn conclude(target: &Target, mut candidate: Candidate, unverified: Option<String
                 given: shown(candidate.commit, manifest),
             }));
         }
-        if let Some(mut finished) = before::finished(volume, task, &candidate.model, None, |found| *found == manifest)?
+        if let Some(mut finished) =
+            before::finished(volume, task, &candidate.model, None, |sums| sums.digest() == manifest)?
         {
             finished.done.unverified.clone_from(&unverified);
             let known = SourceRecord { entry: name, manifest, file: origin.file, unverified };

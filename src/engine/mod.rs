@@ -1,12 +1,13 @@
 //! The work: download, publish, verify, export and delete models on a volume.
 //!
-//! This room turns a task into files, and is the same in a Job and on a laptop. Its pure parts (`select`, `plan`, `ranges`,
+//! This room turns a task into files, and is the same in a Job and on a laptop. Its pure parts (`select`, `policy`, `plan`, `ranges`,
 //! `journal`, `schedule`, `pace`) decide, `volume` is the one place that writes to a volume, and `download` and `delete` put
 //! them together; `listing` looks at a folder of archives,
-//! `inventory` at a whole volume, `resolve` asks what a model takes. It must not know Kubernetes, the command line, standard output or the environment.
+//! `inventory` at a whole volume, `resolve` asks what a model takes, and `check` whose token it is. It must not know Kubernetes, the command line, standard output or the environment.
 
 mod adopt;
 mod before;
+mod check;
 mod connection;
 pub mod delete;
 mod disk;
@@ -25,6 +26,7 @@ mod owners;
 mod pace;
 pub mod pack;
 pub mod plan;
+mod policy;
 pub mod progress;
 mod publish;
 pub mod ranges;
@@ -38,6 +40,7 @@ mod verify;
 pub mod volume;
 
 pub use error::EngineError;
+pub use policy::PolicyError;
 pub use schedule::Cut;
 
 use crate::format::inventory::Inventory;
@@ -136,7 +139,8 @@ pub async fn run(task: &Task, settings: &Settings, progress: &Arc<Progress>) -> 
         Work::Export(export) => export::run(task, export, settings, progress).await,
         Work::Delete(delete) => delete::run(task, delete).await,
         Work::List(list) => listing::run(task, list).await,
-        Work::Resolve(resolve) => resolve::run(resolve, settings).await,
+        Work::Resolve(resolve) => resolve::run(resolve, task.policy.as_ref(), settings).await,
+        Work::Check(check) => check::run(check, settings).await,
         Work::Inventory => inventory::run(task).await,
         Work::Adopt(adopt) => adopt::run(task, adopt, progress).await,
     }?;

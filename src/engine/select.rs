@@ -1,11 +1,9 @@
 //! Which of a model's files are kept (design 5). Pure.
 
-mod glob;
-
-use crate::format::task::{FileChoice, Weights};
+use super::policy::{self, PolicyError};
+use crate::format::task::{FileChoice, Policy, Weights};
 use crate::hub::Listed;
-use crate::ident::Reason;
-use glob::Glob;
+use crate::ident::{Glob, Reason};
 
 /// The formats of weights, best first: `Auto` takes the first that a model has.
 const FORMATS: [Weights; 7] = [
@@ -32,6 +30,9 @@ pub enum SelectError {
         /// What there is.
         present: String,
     },
+    /// What is left of the weights is not allowed.
+    #[error(transparent)]
+    Denied(PolicyError),
     /// The patterns leave nothing.
     #[error(
         "the choice of files leaves none of {listed} (weights {weights:?}, include {include:?}, exclude {exclude:?}): change the patterns"
@@ -52,6 +53,7 @@ impl SelectError {
     /// The reason a person sees.
     pub fn reason(&self) -> Reason {
         match self {
+            Self::Denied(error) => error.reason(),
             Self::Empty | Self::NoSuchWeights { .. } | Self::NothingLeft { .. } => Reason::FileNotFound,
         }
     }
@@ -76,8 +78,8 @@ pub fn weights_format(path: &str) -> Option<Weights> {
     }
 }
 
-/// Chooses files from the Hub's listing, in its order.
-pub fn select(files: Vec<Listed>, choice: &FileChoice) -> Result<Vec<Listed>, SelectError> {
+/// Chooses files from the Hub's listing, in its order. Weights that the policy does not allow are left out.
+pub fn select(files: Vec<Listed>, choice: &FileChoice, policy: Option<&Policy>) -> Result<Vec<Listed>, SelectError> {
     let FileChoice { weights, include, exclude } = choice;
     let listed = files.len();
     if listed == 0 {
@@ -87,7 +89,10 @@ pub fn select(files: Vec<Listed>, choice: &FileChoice) -> Result<Vec<Listed>, Se
         FORMATS.into_iter().filter(|format| files.iter().any(|f| weights_format(&f.path) == Some(*format))).collect();
     let kept_format = match weights {
         Weights::All => None,
-        Weights::Auto => present.first().copied(),
+        Weights::Auto => {
+            let is_allowed = |format: &&Weights| policy.is_none_or(|policy| policy.allows(**format));
+            present.iter().find(is_allowed).or(present.first()).copied()
+        }
         one if present.contains(one) => Some(*one),
         one => {
             let present: Vec<String> = present.iter().map(|format| format!("{format:?}")).collect();
@@ -103,7 +108,10 @@ pub fn select(files: Vec<Listed>, choice: &FileChoice) -> Result<Vec<Listed>, Se
             && (allow.is_empty() || allow.iter().any(|glob| glob.matches(&file.path)))
             && !deny.iter().any(|glob| glob.matches(&file.path))
     };
-    let left: Vec<Listed> = files.into_iter().filter(keeps).collect();
+    let mut left: Vec<Listed> = files.into_iter().filter(keeps).collect();
+    if let Some(policy) = policy {
+        left = policy::restrict(left, policy).map_err(SelectError::Denied)?;
+    }
     if left.is_empty() {
         let (include, exclude) = (include.clone(), exclude.clone());
         return Err(SelectError::NothingLeft { listed, weights: *weights, include, exclude });

@@ -8,5 +8,6 @@ pub mod inventory;
 pub mod layout;
 pub mod metadata;
 pub mod outcome;
+mod policy;
 pub mod sums;
 pub mod task;

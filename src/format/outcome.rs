@@ -96,6 +96,32 @@ pub struct Done {
     /// What a model is and takes, after a [`crate::format::task::Resolve`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Box<Resolved>>,
+    /// What a Hub says of its token, after a [`crate::format::task::Check`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked: Option<Box<Checked>>,
+}
+
+/// What a Hub that was reached says of the token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Checked {
+    /// It is this account's.
+    Account {
+        /// The account.
+        name: String,
+    },
+    /// It is not taken.
+    Refused {
+        /// Why, and what to do.
+        why: String,
+    },
+    /// There is none.
+    Anonymous,
+    /// Nothing.
+    Untold {
+        /// Why.
+        why: String,
+    },
 }
 
 /// The room of a volume, or of what a quota gives of it.

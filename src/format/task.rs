@@ -1,5 +1,6 @@
 //! The typed description of one piece of work: written by the controller, done by a worker (design 6).
 
+pub use super::policy::Policy;
 use crate::ident::{Commit, Endpoint, ModelKey, ModelRef, RelPath, RepoId, Revision, Sha256};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -13,12 +14,15 @@ pub const TASK_VARIABLE: &str = "MODELCACHE_TASK";
 pub struct Task {
     /// Carried by every line that the worker writes; lines without it are not the worker's.
     pub nonce: String,
-    /// Where the volume's root is mounted; empty for a [`Work::Resolve`], which has none.
+    /// Where the volume's root is mounted; empty for a [`Work::Resolve`] and a [`Work::Check`], which have none.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub volume: PathBuf,
     /// A folder below the volume's root that is the cache's root. The worker makes it, as the kubelet would make it as root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub_path: Option<RelPath>,
+    /// What may be kept; absent: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// What to do.
     pub work: Work,
 }
@@ -43,6 +47,8 @@ pub enum Work {
     List(List),
     /// Tell which commit a model is at, and what room it takes.
     Resolve(Resolve),
+    /// Tell whether a Hub can be reached, and whose token it is.
+    Check(Check),
     /// Tell what is on the volume, held against its entries. Nothing is written.
     Inventory,
     /// Take a model that is on the volume already, after reading all of it. Nothing is written.
@@ -246,6 +252,14 @@ pub struct Question {
     pub files: FileChoice,
 }
 
+/// The question whether a Hub can be reached. No volume is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Check {
+    /// Where the Hub is and how to reach it.
+    pub hub: HubAccess,
+}
+
 /// The adoption of a model that is on the volume already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -358,6 +372,11 @@ mod tests {
             nonce: "n".into(),
             volume: "/volume".into(),
             sub_path: Some("team/a".parse().unwrap()),
+            policy: Some(Policy {
+                origin: "HubConnection \"default\"".into(),
+                repos: vec!["org/*".into()],
+                weights: vec![Weights::Safetensors],
+            }),
             work: Work::Download(Download {
                 model: ModelRef { repo: "org/name".parse().unwrap(), revision: Some("v1".parse().unwrap()) },
                 hub: HubAccess {

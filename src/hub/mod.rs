@@ -16,6 +16,7 @@ mod remote;
 mod retry;
 mod send;
 mod upload;
+mod whoami;
 
 pub use access::{AccessError, install_crypto};
 pub use api::ModelInfo;
@@ -25,6 +26,7 @@ pub use listing::{Listed, Page};
 pub use remote::{Remote, RemoteBody, RemoteError};
 pub use retry::{Attempts, Retry};
 pub use upload::{Answer, Store, UploadError};
+pub use whoami::Who;
 
 use crate::format::task::HubAccess;
 use crate::ident::Endpoint;

@@ -46,7 +46,7 @@ impl Hub {
         Err(HubError::Nonsense { host: host_of(&url), thing: asked.thing(), why })
     }
 
-    async fn request(&self, url: &Url, own: bool, range: Option<&Range<u64>>) -> Result<Response, HubError> {
+    pub(super) async fn request(&self, url: &Url, own: bool, range: Option<&Range<u64>>) -> Result<Response, HubError> {
         // A compressed body would have no length, and a range of it would be of something else.
         let mut request = self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
         if let Some(login) = self.login.as_ref().filter(|_| own) {
@@ -79,7 +79,7 @@ impl Hub {
         }
     }
 
-    async fn keep_quiet(&self) {
+    pub(super) async fn keep_quiet(&self) {
         let until = self.quiet_until.lock().ok().and_then(|until| *until);
         if let Some(until) = until {
             tokio::time::sleep_until(until).await;

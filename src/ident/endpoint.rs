@@ -12,6 +12,16 @@ pub struct Endpoint(String);
 
 string_newtype!(Endpoint);
 
+impl Endpoint {
+    /// The host, and the port where it is not the scheme's own, in lower case: `hub.example:8443`.
+    pub fn host_and_port(&self) -> String {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
+        let authority = rest.split('/').next().unwrap_or_default().to_ascii_lowercase();
+        let usual = if scheme == "https" { ":443" } else { ":80" };
+        authority.strip_suffix(usual).map(str::to_owned).unwrap_or(authority)
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = InvalidIdent;
 
@@ -48,6 +58,20 @@ impl fmt::Display for Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_host_has_one_name() {
+        let of = |text: &str| text.parse::<Endpoint>().unwrap().host_and_port();
+        for (text, host) in [
+            ("https://Hub.Example/mirror", "hub.example"),
+            ("https://hub.example:443", "hub.example"),
+            ("http://hub.example:80/", "hub.example"),
+            ("http://hub.example:443", "hub.example:443"),
+            ("https://10.0.0.1:8443", "10.0.0.1:8443"),
+        ] {
+            assert_eq!(of(text), host);
+        }
+    }
 
     #[test]
     fn endpoints_lose_their_last_slash() {

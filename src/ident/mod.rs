@@ -5,6 +5,7 @@
 
 mod digest;
 mod endpoint;
+mod glob;
 mod model;
 mod path;
 mod period;
@@ -14,12 +15,13 @@ mod slug;
 
 pub use digest::{Commit, FileDigest, GitBlobSha1, Sha256, hex};
 pub use endpoint::Endpoint;
+pub use glob::Glob;
 pub use model::{EntryName, ModelKey, ModelRef, RepoId, Revision};
 pub use path::{COMPONENT_MAX_BYTES, PATH_MAX_BYTES, RelPath};
 pub use period::Period;
 pub use rate::{ByteCount, ByteRate};
 pub use reason::{Reason, Recovery};
-pub use slug::slug;
+pub use slug::{object_name, slug};
 
 /// Why a string is not the identifier it was meant to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,11 +6,7 @@ use crate::api::inventory::InventoryEntry;
 use crate::api::storage::StorageSpec;
 use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, ModelCacheInventoryStatus};
 use crate::format::outcome::Failed;
-use crate::ident::{ModelRef, hex, slug};
-use sha2::{Digest, Sha256};
-
-/// The longest part of an entry's name that tells the model, in bytes. With the digest the name fits a label.
-const SLUG_MAX_BYTES: usize = 50;
+use crate::ident::{ModelRef, object_name};
 
 /// What is to be adopted.
 #[derive(Debug, Clone)]
@@ -81,7 +77,7 @@ impl Wish {
             reclaim_policy: Some(self.reclaim_policy),
             ..ModelCacheEntrySpec::default()
         };
-        Adopted::Entry(Box::new(ModelCacheEntry::new(&entry_name(model), spec)))
+        Adopted::Entry(Box::new(ModelCacheEntry::new(&object_name(model), spec)))
     }
 }
 
@@ -98,15 +94,6 @@ impl Session {
 fn model_of(entry: &InventoryEntry) -> Option<ModelRef> {
     let revision = entry.revision.as_deref().map(str::parse).transpose().ok()?;
     Some(ModelRef { repo: entry.model.parse().ok()?, revision })
-}
-
-/// The same name for the same model, whoever adopts it and when: a slug, and eight digits of a digest of its key.
-fn entry_name(model: &ModelRef) -> String {
-    let digest = hex(&Sha256::digest(model.key().to_string())[..4]);
-    let mut slug = slug(model.repo.as_str());
-    slug.truncate(SLUG_MAX_BYTES);
-    let slug = slug.trim_matches('-');
-    format!("{}-{}", if slug.is_empty() { "model" } else { slug }, digest)
 }
 
 #[cfg(test)]
@@ -140,18 +127,5 @@ mod tests {
         let one = wish(&["org/new"]).plan(&status).unwrap();
         assert_eq!(one.len(), 1);
         assert!(wish(&["org/other"]).plan(&status).is_err());
-    }
-
-    #[test]
-    fn a_name_is_one_that_the_api_server_takes() {
-        for repo in ["gpt2", "Org/My_Model.v1", &format!("{}/{}", "o".repeat(47), "n".repeat(48)), "_/_"] {
-            for revision in [None, Some("v1".parse().unwrap())] {
-                let name = entry_name(&ModelRef { repo: repo.parse().unwrap(), revision });
-                assert!(name.len() <= 63 && !name.starts_with('-'), "{name}");
-                assert!(name.chars().all(|c| c == '-' || c.is_ascii_lowercase() || c.is_ascii_digit()), "{name}");
-            }
-        }
-        let plain = ModelRef { repo: "Org/My_Model.v1".parse().unwrap(), revision: None };
-        assert!(entry_name(&plain).starts_with("org-my-model-v1-"));
     }
 }

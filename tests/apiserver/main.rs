@@ -223,7 +223,8 @@ async fn bad_entries_are_refused_with_the_reason() {
         ),
         // What has no behaviour yet is refused, and never silently ignored.
         (json!({"source": {"upload": {}}}), "spec.source.upload is not supported yet"),
-        (json!({"storage": null}), "spec.storage (a default storage) is not supported yet"),
+        // An adopted model is in a claim that somebody knows.
+        (json!({"source": {"volume": {}}, "storage": null}), "spec.source.volume needs spec.storage.claimName"),
     ] {
         let said = refusal(server.try_entry(spec_with(over.clone())).await, &over.to_string());
         assert!(said.contains(message), "{over}: {said:?} does not contain {message:?}");
@@ -238,6 +239,7 @@ async fn what_names_the_model_and_its_place_is_immutable_and_the_rest_is_not() {
     let entries = server.entries();
     entries.create(&PostParams::default(), &entry("full", full)).await.unwrap();
     entries.create(&PostParams::default(), &entry("bare", spec_with(json!({})))).await.unwrap();
+    entries.create(&PostParams::default(), &entry("homeless", json!({"repo": "org/model"}))).await.unwrap();
     let change = async |name: &str, spec: Value| {
         let how = PatchParams { dry_run: true, ..PatchParams::default() };
         entries.patch(name, &how, &Patch::Merge(json!({ "spec": spec }))).await
@@ -251,6 +253,8 @@ async fn what_names_the_model_and_its_place_is_immutable_and_the_rest_is_not() {
         ("full", json!({"files": null}), "spec.files"),
         ("full", json!({"storage": {"claimName": "b"}}), "spec.storage"),
         ("full", json!({"storage": {"subPath": "x"}}), "spec.storage"),
+        ("full", json!({"storage": null}), "spec.storage"),
+        ("homeless", json!({"storage": {"claimName": "a"}}), "spec.storage"),
         ("bare", json!({"revision": "v1"}), "spec.revision"),
         ("bare", json!({"source": {"hub": {"connectionRef": {"name": "c"}}}}), "spec.source"),
         ("bare", json!({"files": {"weights": "All"}}), "spec.files"),
@@ -467,6 +471,12 @@ async fn bad_connections_are_refused() {
         json!({"limitBytesPerSecond": "1k"}),
         json!({"cache": {}}),
         json!({"cache": {"retention": {"unusedFor": "720h", "minFree": "50Gi", "maxUsed": "1.5Ti"}}}),
+        json!({"maxConcurrentJobs": 1}),
+        json!({"allow": {"repos": ["org/*", "bert-base-*"], "weights": ["Safetensors", "Gguf"]}}),
+        json!({"cache": {"autoPopulate": true, "storage": {"claimName": "models", "subPath": "a/b"}}}),
+        json!({"cache": {"storage": {"volumeClaimTemplate": {"spec": {"storageClassName": "fast"}}}}}),
+        json!({"cache": {"storage": {"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": "20Gi"}}}}}}}),
+        json!({"cache": {"job": {"nodeSelector": {"disk": "fast"}, "activeDeadlineSeconds": 60}}}),
     ] {
         let taken = connect(spec.clone()).await;
         assert!(taken.is_ok(), "{spec}: {}", taken.unwrap_err());
@@ -489,6 +499,25 @@ async fn bad_connections_are_refused() {
         (json!({"cache": {"retention": {"minFree": "much"}}}), "minFree must be a quantity"),
         (json!({"cache": {"retention": {"minFree": "50m"}}}), "minFree must be a quantity"),
         (json!({"cache": {"retention": {"maxUsed": "-1Gi"}}}), "maxUsed must be a quantity"),
+        (json!({"maxConcurrentJobs": 0}), "maxConcurrentJobs"),
+        (json!({"maxConcurrentJobs": -1}), "maxConcurrentJobs"),
+        (json!({"maxConcurrentJobs": "many"}), "maxConcurrentJobs"),
+        // An empty list would mean nothing, or everything.
+        (json!({"allow": {"repos": []}}), "allow.repos"),
+        (json!({"allow": {"repos": [""]}}), "allow.repos"),
+        (json!({"allow": {"weights": []}}), "allow.weights"),
+        (json!({"allow": {"weights": ["Pickle"]}}), "allow.weights"),
+        (json!({"allow": {"weights": ["Auto"]}}), "allow.weights"),
+        (json!({"cache": {"autoPopulate": "yes"}}), "autoPopulate"),
+        (json!({"cache": {"storage": {}}}), "spec.cache.storage must have exactly one of"),
+        (json!({"cache": {"storage": {"subPath": "a"}}}), "spec.cache.storage must have exactly one of"),
+        (json!({"cache": {"storage": {"claimName": "a", "volumeClaimTemplate": {"spec": {}}}}}), "exactly one of"),
+        (json!({"cache": {"storage": {"claimName": "a", "subPath": "../b"}}}), "subPath"),
+        (
+            json!({"cache": {"storage": {"volumeClaimTemplate": {"spec": {"resources": {"requests": {"storage": "0"}}}}}}}),
+            "must be a positive quantity",
+        ),
+        (json!({"cache": {"job": {"activeDeadlineSeconds": 0}}}), "activeDeadlineSeconds"),
     ] {
         let said = refusal(connect(spec.clone()).await, &spec.to_string());
         assert!(said.contains(field), "{spec}: {said:?}");

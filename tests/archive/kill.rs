@@ -83,7 +83,7 @@ fn a_removal_takes_the_work_of_a_killed_import_along() {
     };
     let source = Source::of_import(&import).map(|source| source.digest());
     let work = Work::Delete(Delete { model: None, unfinished_only: true, source, kept: Vec::new() });
-    let task = Task { nonce: "n".into(), volume: rig.volume(), sub_path: None, work };
+    let task = Task { nonce: "n".into(), volume: rig.volume(), sub_path: None, policy: None, work };
     let mut worker = Command::new(BINARY);
     worker.arg("worker").env("MODELCACHE_TASK", serde_json::to_string(&task).unwrap()).stdout(Stdio::null());
     assert!(worker.status().unwrap().success());

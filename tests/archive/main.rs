@@ -9,6 +9,7 @@ mod build;
 mod good;
 mod hostile;
 mod kill;
+mod policy;
 mod remote;
 mod rig;
 mod round;

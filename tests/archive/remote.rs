@@ -110,7 +110,8 @@ async fn run(volume: &Path, import: Import) -> Result<Finished, EngineError> {
     let retry = Retry { tries: 4, first: Duration::ZERO, longest: Duration::ZERO };
     let limits = Limits { no_progress: Duration::from_secs(5), retry, ..Limits::default() };
     let settings = Settings { limits, ..Settings::default() };
-    let task = Task { nonce: "n".into(), volume: volume.to_owned(), sub_path: None, work: Work::Import(import) };
+    let task =
+        Task { nonce: "n".into(), volume: volume.to_owned(), sub_path: None, policy: None, work: Work::Import(import) };
     engine::run(&task, &settings, &Arc::new(Progress::default())).await
 }
 
@@ -264,7 +265,13 @@ async fn names_that_a_volume_cannot_tell_apart_are_refused_there_only() {
         std::fs::create_dir(rig.volume()).unwrap();
         let path = rig.archive("a", &tar);
         let place = ArchivePlace::File(MountedFile { origin: path.display().to_string(), path });
-        let task = Task { nonce: "n".into(), volume: rig.volume(), sub_path: None, work: Work::Import(import(place)) };
+        let task = Task {
+            nonce: "n".into(),
+            volume: rig.volume(),
+            sub_path: None,
+            policy: None,
+            work: Work::Import(import(place)),
+        };
         let settings = Settings { ignores_case: Some(ignores_case), ..Settings::default() };
         let ended = engine::run(&task, &settings, &Arc::new(Progress::default())).await;
         match ended {
@@ -284,7 +291,7 @@ async fn measure(archive: ArchivePlace) -> Result<Resolved, EngineError> {
     let retry = Retry { tries: 4, first: Duration::ZERO, longest: Duration::ZERO };
     let settings = Settings { limits: Limits { retry, ..Limits::default() }, ..Settings::default() };
     let work = Work::Resolve(Resolve::Archive(archive));
-    let task = Task { nonce: "n".into(), volume: "".into(), sub_path: None, work };
+    let task = Task { nonce: "n".into(), volume: "".into(), sub_path: None, policy: None, work };
     let finished = engine::run(&task, &settings, &Arc::new(Progress::default())).await?;
     Ok(*finished.done.resolved.unwrap())
 }

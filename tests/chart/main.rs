@@ -76,7 +76,10 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         // The own claim of an entry whose model is evicted.
         ("delete", "persistentvolumeclaims"),
         ("patch", "modelcache.dev/hubconnections:status"),
+        ("update", "modelcache.dev/hubconnections:finalizers"),
         ("create", "events.k8s.io/events"),
+        // The scheduling gate.
+        ("patch", "pods"),
     ] {
         assert!(operator_may(verb, resource, None, None).await, "it may not {verb} {resource}");
     }
@@ -85,6 +88,14 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
         ("list", "secrets"),
         ("watch", "secrets"),
         ("create", "pods"),
+        ("update", "pods"),
+        ("patch", "pods:status"),
+        ("create", "pods:binding"),
+        ("create", "secrets"),
+        ("patch", "secrets"),
+        ("create", "admissionregistration.k8s.io/mutatingwebhookconfigurations"),
+        ("patch", "admissionregistration.k8s.io/mutatingwebhookconfigurations"),
+        ("patch", "admissionregistration.k8s.io/validatingwebhookconfigurations"),
         ("list", "nodes"),
         ("patch", "nodes"),
         ("create", "pods:exec"),
@@ -109,6 +120,54 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
     let lease = "coordination.k8s.io/leases";
     assert!(operator_may("update", lease, Some(&home), Some("modelcache-operator")).await);
     assert!(!operator_may("update", lease, Some(&home), Some("another")).await);
+    // One Secret, which holds the webhook's certificate, and the one webhook.
+    for verb in ["list", "watch", "update"] {
+        assert!(operator_may(verb, "secrets", Some(&home), Some("modelcache-webhook")).await, "{verb}");
+        assert!(!operator_may(verb, "secrets", Some(&home), Some("another")).await, "{verb}");
+        assert!(!operator_may(verb, "secrets", Some(&home), None).await, "{verb}");
+        assert!(!operator_may(verb, "secrets", Some("default"), Some("modelcache-webhook")).await, "{verb}");
+    }
+    let webhooks = "admissionregistration.k8s.io/mutatingwebhookconfigurations";
+    assert!(operator_may("patch", webhooks, None, Some("modelcache")).await);
+    assert!(!operator_may("patch", webhooks, None, Some("another")).await);
+}
+
+#[test]
+fn the_webhook_is_asked_about_nothing_but_pods_with_its_label() {
+    let all = rendered(&["--namespace=home", "--set=webhook.excludedNamespaces={quiet}"]);
+    let text = all.split("\n---\n").find(|object| object.contains("kind: MutatingWebhookConfiguration")).unwrap();
+    let object: Value = serde_yaml::from_str(text).unwrap();
+    let webhook = &object["webhooks"][0];
+    assert_eq!(object["webhooks"].as_array().unwrap().len(), 1);
+    assert_eq!(webhook["failurePolicy"], "Ignore");
+    assert_eq!(webhook["sideEffects"], "None");
+    assert_eq!(webhook["objectSelector"], json!({"matchLabels": {"modelcache.dev/inject": "true"}}));
+    let excluded = json!([{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "home", "quiet"]}]);
+    assert_eq!(webhook["namespaceSelector"]["matchExpressions"], excluded);
+    let rule = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"], "scope": "Namespaced"}]);
+    assert_eq!(webhook["rules"], rule);
+    assert!(webhook["timeoutSeconds"].as_u64().unwrap() <= 5);
+}
+
+#[test]
+fn without_the_webhook_the_operator_may_do_less() {
+    let without = rendered(&["--set=webhook.enabled=false"]);
+    for word in [
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+        "kind: Secret",
+        "resources: [secrets]",
+        "webhook-listen",
+    ] {
+        assert!(!without.contains(word), "{word} is there");
+        assert!(rendered(&[]).contains(word), "{word} is not there");
+    }
+    let external = rendered(&["--set=webhook.certManager.enabled=true"]);
+    assert!(external.contains("kind: Certificate") && external.contains("kind: Issuer"));
+    assert!(external.contains("cert-manager.io/inject-ca-from: default/modelcache-webhook"));
+    for word in ["kind: Secret", "mutatingwebhookconfigurations", "verbs: [list, watch, update]"] {
+        assert!(!external.contains(word), "{word} is there, and cert-manager does that");
+    }
 }
 
 #[tokio::test]

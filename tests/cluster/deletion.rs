@@ -5,11 +5,13 @@ use crate::harness::command::{kubectl, try_kubectl};
 use crate::harness::volume::Volume;
 use crate::harness::wait::{DEADLINE, says};
 use crate::harness::{Gate, Stage, operator, shared};
+use crate::storage::{StorageClass, remount};
 use crate::usage::neighbour;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt};
-use modelcache::api::{ModelCacheEntry, ModelCacheEntryStatus, Phase, condition};
+use modelcache::api::{HubConnection, ModelCacheEntry, ModelCacheEntryStatus, Phase, condition};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::path::Path;
@@ -230,4 +232,68 @@ async fn while_its_claim_is_not_bound() {
     stage.entry("tiny", shared("models", json!({}))).await;
     stage.until_reason("tiny", Phase::Provisioning, modelcache::ident::Reason::PVCPending).await;
     stage.delete("tiny").await;
+}
+
+async fn is_gone(stage: &Stage, name: &str) {
+    stage.api::<ModelCacheEntry>().delete(name, &DeleteParams::default()).await.unwrap();
+    stage.until_gone::<ModelCacheEntry>(name).await;
+}
+
+#[tokio::test]
+async fn after_what_it_was_made_with() {
+    let mut stage = Stage::new("delafter").await;
+    let volume = stage.local("models").await;
+    let other = neighbour(&stage).await;
+    stage.entry("tiny", shared("models", json!({}))).await;
+    stage.until_ready("tiny").await;
+    let spare = stage.unclaimed("own");
+    let class = stage.namespace.clone();
+    let patch = json!({"spec": {"storageClassName": class}}).to_string();
+    stage.kubectl(&["patch", "pv", &spare.name, "--patch", &patch]);
+    let class = StorageClass::new(&stage, &class, false);
+    let template = json!({"spec": {"storageClassName": stage.namespace, "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "16Mi"}}}});
+    let own = json!({"repo": crate::fakehub::REPO, "storage": {"volumeClaimTemplate": template}});
+    stage.entry("own", own).await;
+    stage.until_ready("own").await;
+
+    drop(class);
+    is_gone(&stage, "own").await;
+    stage.until_gone::<PersistentVolumeClaim>("own").await;
+    stage.api::<HubConnection>().delete("default", &DeleteParams::default()).await.unwrap();
+    is_gone(&stage, "tiny").await;
+    assert_alone(&volume, &other);
+    stage.api::<PersistentVolumeClaim>().delete("models", &DeleteParams::default()).await.unwrap();
+    stage.until_gone::<PersistentVolumeClaim>("models").await;
+    is_gone(&stage, "neighbour").await;
+}
+
+#[tokio::test]
+async fn with_its_namespace() {
+    let held = Box::pin(Held::after("delspace", 350_000, Storage::Local)).await;
+    let namespaces = Api::<Namespace>::all(held.stage.client.clone());
+    namespaces.delete(&held.stage.namespace, &DeleteParams::default()).await.unwrap();
+    let gone = await_condition(namespaces, &held.stage.namespace, |namespace: Option<&Namespace>| namespace.is_none());
+    tokio::time::timeout(DEADLINE, gone).await.unwrap_or_else(|_| panic!("{}", held.stage.picture("tiny"))).unwrap();
+}
+
+#[tokio::test]
+async fn from_a_volume_that_is_only_for_reading() {
+    let mut stage = Stage::new("delreadonly").await;
+    let volume = stage.disk("models", 16).await;
+    stage.entry("tiny", shared("models", json!({}))).await;
+    let entry = stage.until_ready("tiny").await;
+    remount(&volume.folder, "ro");
+    stage.api::<ModelCacheEntry>().delete("tiny", &DeleteParams::default()).await.unwrap();
+    let told = |status: &ModelCacheEntryStatus| says(status, condition::DELETION_BLOCKED).0 == "VolumeReadOnly";
+    let status = stage.until("tiny", "blocked by the volume", told).await.status.unwrap();
+    let said = says(&status, condition::DELETION_BLOCKED).1;
+    assert!(said.contains("\"models\"") && said.contains("entries/org_2ftiny"), "{said}");
+    stage.change("tiny", json!({"metadata": {"annotations": {"modelcache.dev/force-delete": "true"}}})).await;
+    let left = stage.until_event(&entry, modelcache::controller::plan::FILES_LEFT_BEHIND).await;
+    stage.until_gone::<ModelCacheEntry>("tiny").await;
+    let said = left.message.unwrap();
+    assert!(said.contains("\"models\"") && said.contains("entries/org_2ftiny"), "{said}");
+    volume.assert_holds(&entry, &chosen());
+    remount(&volume.folder, "rw");
 }

@@ -59,7 +59,7 @@ fn made(said: &str, model: &str) -> String {
 }
 
 async fn told_lost_and_found(stage: &mut Stage, models: &Arc<Volume>) {
-    let [tiny, mine] = two_entries(stage).await;
+    let [tiny, mine] = Box::pin(two_entries(stage)).await;
     let root = models.folder.join("cache");
     let orphan = root.join("hub/models--old--one/snapshots/0123456789012345678901234567890123456789");
     std::fs::create_dir_all(&orphan).unwrap();

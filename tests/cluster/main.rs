@@ -14,14 +14,17 @@
 )]
 
 mod archives;
+mod connections;
 mod deletion;
 mod eviction;
 #[path = "../fakehub/mod.rs"]
 mod fakehub;
 mod happy;
 mod harness;
+mod inject;
 mod inventory;
 mod lifecycle;
+mod programs;
 mod refusals;
 mod settings;
 mod sizing;

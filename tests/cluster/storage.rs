@@ -150,7 +150,7 @@ async fn a_volume_that_is_only_for_reading() {
     volume.assert_holds(&entry, &chosen());
 }
 
-fn remount(folder: &Path, how: &str) {
+pub(crate) fn remount(folder: &Path, how: &str) {
     run(Command::new("mount").arg("-o").arg(format!("remount,{how}")).arg(folder)).unwrap();
 }
 

@@ -4,10 +4,11 @@ use crate::chosen;
 use crate::fakehub::{self, Authority, Hub};
 use crate::harness::command::{program, run};
 use crate::harness::volume::Volume;
-use crate::harness::{Stage, lab, operator, shared};
+use crate::harness::wait::ready;
+use crate::harness::{Gate, Stage, lab, operator, shared};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::ListParams;
-use modelcache::api::Phase;
+use modelcache::api::{ModelCacheEntryStatus, Phase};
 use modelcache::ident::Reason;
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -28,6 +29,7 @@ impl Drop for Values {
         let mut unset = ["endpoint", "caBundle", "tokenSecret.name"].map(|name| format!("--set=hub.{name}=")).to_vec();
         unset.push("--set-json=preseed={\"entries\":[],\"imports\":[]}".to_owned());
         unset.push("--set=ownershipInit.enabled=false".to_owned());
+        unset.push("--set=hub.maxConcurrentJobs=0".to_owned());
         upgrade(&unset);
     }
 }
@@ -66,6 +68,39 @@ async fn hub_token_and_certificates_of_the_operator_serve_entries_without_a_conn
     };
     assert!(maps.items.iter().any(holds), "the certificates are there for the worker");
     stage.assert_hidden(TOKEN);
+    drop(values);
+    operator::until_ready(&stage.client, 1).await;
+}
+
+#[tokio::test]
+async fn a_hubs_limit_holds_over_all_connections_and_over_a_restart() {
+    let mut stage = Stage::new("hublimit").await;
+    let volume = stage.local("models").await;
+    stage.connect("other", json!({"endpoint": stage.hub.endpoint()})).await;
+    let values = Values::set(&["--set=hub.maxConcurrentJobs=1".to_owned()]);
+    let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
+    stage.entry("one", shared("models", json!({}))).await;
+    stage.until_held("one", &gate).await;
+    let over = json!({
+        "storage": {"claimName": "models", "subPath": "two"},
+        "source": {"hub": {"connectionRef": {"name": "other"}}},
+    });
+    stage.entry("two", shared("models", over)).await;
+    let waits = |status: &ModelCacheEntryStatus| {
+        status.phase == Some(Phase::Queued) && ready(status).1.contains("hub.maxConcurrentJobs")
+    };
+    let two = stage.until("two", "in the line for the Hub", waits).await;
+    operator::crash(&stage.client).await;
+    // It is aware of a change, so it looked; and its place is what it was.
+    stage.change("two", json!({"spec": {"job": {"labels": {"a": "b"}}}})).await;
+    let generation = two.metadata.generation.unwrap() + 1;
+    let aware = |status: &ModelCacheEntryStatus| status.observed_generation == Some(generation);
+    let after = stage.until("two", "aware of the change", aware).await;
+    assert!(waits(after.status.as_ref().unwrap()) && stage.jobs(&after).await.is_empty(), "{after:?}");
+    gate.open();
+    let one = stage.until_ready("one").await;
+    volume.assert_holds(&one, &chosen());
+    stage.until_ready("two").await;
     drop(values);
     operator::until_ready(&stage.client, 1).await;
 }

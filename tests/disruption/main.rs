@@ -17,6 +17,7 @@ mod fakehub;
 #[path = "../cluster/harness/mod.rs"]
 mod harness;
 mod idle;
+mod inject;
 mod kwok;
 mod leader;
 mod node;

@@ -9,7 +9,8 @@ use std::process::Command;
 /// What a worker says of a folder, and its exit code.
 fn list(volume: &Path, folder: Option<&str>) -> (Heard, Option<i32>) {
     let list = List { folder: folder.map(|path| path.parse().unwrap()), origin: "the folder in claim \"usb\"".into() };
-    let task = Task { nonce: "nonce".into(), volume: volume.into(), sub_path: None, work: Work::List(list) };
+    let task =
+        Task { nonce: "nonce".into(), volume: volume.into(), sub_path: None, policy: None, work: Work::List(list) };
     let output = Command::new(env!("CARGO_BIN_EXE_modelcache"))
         .arg("worker")
         .env("MODELCACHE_TASK", serde_json::to_string(&task).unwrap())

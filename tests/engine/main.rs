@@ -53,6 +53,7 @@
 #[path = "../fakehub/mod.rs"]
 mod fakehub;
 
+mod check;
 mod faults;
 mod happy;
 mod inventory;
@@ -60,6 +61,7 @@ mod kill;
 mod limits;
 mod listing;
 mod network;
+mod policy;
 mod ranges;
 mod refusals;
 mod resolve;

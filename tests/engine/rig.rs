@@ -65,7 +65,7 @@ impl Rig {
             keep: 0,
             mounted: Vec::new(),
         };
-        let task = Task { nonce: "nonce".into(), volume, sub_path: None, work: Work::Download(download) };
+        let task = Task { nonce: "nonce".into(), volume, sub_path: None, policy: None, work: Work::Download(download) };
         Self { running, place, settings: settings(), task, progress: Arc::new(Progress::default()) }
     }
 

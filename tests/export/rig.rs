@@ -82,7 +82,7 @@ impl Rig {
         let archive = file(out.join("model.tar"));
         let model = serde_json::from_value(serde_json::json!({"repo": REPO})).unwrap();
         let export = Export { model, format: ArchiveFormat::Tar, archive, usage: None, seed_strict: false };
-        let task = Task { nonce: "nonce".into(), volume, sub_path: None, work: Work::Export(export) };
+        let task = Task { nonce: "nonce".into(), volume, sub_path: None, policy: None, work: Work::Export(export) };
         let retry = Retry { tries: 4, first: Duration::ZERO, longest: Duration::ZERO };
         let limits = Limits { no_progress: Duration::from_secs(5), retry, ..Limits::default() };
         Self { place, task, settings: Settings { limits, ..Settings::default() } }

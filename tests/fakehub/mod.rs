@@ -21,6 +21,10 @@ pub use tls::Authority;
 
 pub const COMMIT: &str = "7dbbc90392e2f80f3d3c277d6e90027e55de9125";
 pub const REPO: &str = "org/tiny";
+/// Where the Hub tells whose token it is.
+const WHOAMI: &str = "/api/whoami-v2";
+/// Whose token the Hub wants, where it wants one.
+pub const ACCOUNT: &str = "ada";
 
 /// A file of the fake repo.
 #[derive(Clone)]
@@ -97,6 +101,7 @@ pub struct Hub {
     pub most_open: AtomicUsize,
     rules: Mutex<Vec<Rule>>,
     seen: Mutex<Vec<Seen>>,
+    asked_who: Mutex<Vec<Seen>>,
 }
 
 /// A running Hub; it ends with this value.
@@ -182,6 +187,7 @@ impl Hub {
             most_open: AtomicUsize::new(0),
             rules: Mutex::default(),
             seen: Mutex::default(),
+            asked_who: Mutex::default(),
         })
     }
 
@@ -206,9 +212,16 @@ impl Hub {
         self.seen().into_iter().filter(|seen| seen.target.contains(part)).collect()
     }
 
+    /// The requests that asked whose token it is; no others have to do with a model.
+    pub fn asked_who(&self) -> Vec<Seen> {
+        self.asked_who.lock().unwrap().clone()
+    }
+
     fn next_fault(&self, path: &str) -> Option<Fault> {
         let mut rules = self.rules.lock().unwrap();
-        let rule = rules.iter_mut().find(|rule| rule.times > 0 && path.contains(&rule.on))?;
+        // A connection is checked whenever it likes: only rules of its own hold for that.
+        let is_meant = |rule: &Rule| path.contains(&rule.on) && (path != WHOAMI || rule.on.contains("whoami"));
+        let rule = rules.iter_mut().find(|rule| rule.times > 0 && is_meant(rule))?;
         rule.times -= 1;
         Some(rule.fault.clone())
     }
@@ -279,7 +292,8 @@ impl Hub {
     /// Writes a request down; gives its path, and what shall go wrong with it.
     fn notice(&self, request: &Request<Body>) -> (String, Option<Fault>) {
         let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8().unwrap().into_owned();
-        self.seen.lock().unwrap().push(Seen {
+        let log = if path == WHOAMI { &self.asked_who } else { &self.seen };
+        log.lock().unwrap().push(Seen {
             at: Instant::now(),
             target: request.uri().to_string(),
             authorization: header(request, "authorization"),
@@ -303,6 +317,10 @@ impl Hub {
         let given = header(request, "authorization");
         if !path.starts_with("/cdn/") && wanted.is_some_and(|token| given != Some(format!("Bearer {token}"))) {
             return refusal(401, "RepoNotFound");
+        }
+        // Without tokens it knows no accounts, as mirrors.
+        if path == WHOAMI && self.token.lock().unwrap().is_some() {
+            return json(serde_json::json!({"type": "user", "name": ACCOUNT, "orgs": []}).to_string(), None);
         }
         if path.starts_with(&format!("/api/models/{REPO}/revision/")) {
             return self.info();

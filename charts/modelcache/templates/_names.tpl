@@ -15,6 +15,11 @@
 {{- end }}
 {{- end }}
 
+{{- /* The webhook's Service, and the Secret with its certificate. */ -}}
+{{- define "modelcache.webhookName" -}}
+{{- include "modelcache.fullname" . }}-webhook
+{{- end }}
+
 {{- define "modelcache.serviceAccountName" -}}
 {{- default (include "modelcache.fullname" .) .Values.serviceAccount.name }}
 {{- end }}

@@ -2,11 +2,15 @@
 
 use super::{label_of, short_digest};
 use crate::api::entry::{ArchiveSource, NameRef, Source};
+use crate::api::job::JobSettings;
+use crate::api::storage::StorageSpec;
 use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, ModelCacheImport, ModelCacheImportSpec, annotation, label};
 use crate::controller::config::Seed;
-use crate::controller::plan::{ArchiveSpot, without_query};
-use crate::ident::slug;
+use crate::controller::plan::inject::Placement;
+use crate::controller::plan::{ArchiveSpot, Consumer, without_query};
+use crate::ident::{ModelRef, slug};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use std::collections::BTreeMap;
 
 /// The longest part of an entry's name that tells the import, and the longest that tells the archive, in bytes. With the
@@ -75,6 +79,39 @@ fn entry_name(import: &str, place: &ArchiveSpot) -> String {
 fn slug_of(file: &str) -> String {
     let file = file.to_ascii_lowercase();
     slug(ENDINGS.iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(&file))
+}
+
+/// The entry of a model that a Pod waits for. Nobody owns it: it stays when the Pod goes. What the connection says of retention and
+/// of Jobs holds for it as for any other.
+pub fn awaited_entry(pod: &Consumer, name: &str, model: &ModelRef, storage: &StorageSpec) -> ModelCacheEntry {
+    let namespace = pod.meta().namespace.clone().unwrap_or_default();
+    let placement = pod.injection.as_ref().and_then(|injection| injection.placement.as_deref().cloned());
+    // The volume ends up where the Pod can run.
+    let job = placement.map(|Placement { node_selector, affinity, tolerations }| JobSettings {
+        node_selector,
+        tolerations,
+        affinity,
+        ..JobSettings::default()
+    });
+    let created_by = format!("system:serviceaccount:{namespace}:{}", pod.account);
+    ModelCacheEntry {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace),
+            labels: Some(BTreeMap::from([(label::MANAGED_BY.to_owned(), label::MANAGED_BY_VALUE.to_owned())])),
+            annotations: Some(BTreeMap::from([(annotation::CREATED_BY.to_owned(), created_by)])),
+            ..ObjectMeta::default()
+        },
+        spec: ModelCacheEntrySpec {
+            repo: Some(model.repo.to_string()),
+            revision: model.revision.as_ref().map(ToString::to_string),
+            // As it was when the Pod was created: its mounts cannot follow another default.
+            storage: Some(storage.clone()),
+            job: job.filter(|job| *job != JobSettings::default()),
+            ..ModelCacheEntrySpec::default()
+        },
+        status: None,
+    }
 }
 
 /// An entry that the chart's values ask for.

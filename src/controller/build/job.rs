@@ -72,7 +72,9 @@ impl Attempt<'_> {
                 None => label::ANY_REPO.to_owned(),
             },
             Work::Adopt(adopt) => short_digest(&[adopt.model.repo.as_str()]),
-            Work::Export(_) | Work::List(_) | Work::Inventory | Work::Resolve(_) => return BTreeMap::new(),
+            Work::Export(_) | Work::List(_) | Work::Inventory | Work::Resolve(_) | Work::Check(_) => {
+                return BTreeMap::new();
+            }
         };
         let sub_path = self.task.sub_path.as_ref().map_or("", |path| path.as_str());
         BTreeMap::from([
@@ -85,6 +87,7 @@ impl Attempt<'_> {
         let kind = match self.task.work {
             Work::Delete(_) => "delete",
             Work::Resolve(_) => "resolve",
+            Work::Check(_) => "check",
             Work::Download(_)
             | Work::Import(_)
             | Work::Adopt(_)

@@ -10,11 +10,14 @@ mod tasks;
 mod tests;
 
 pub use claim::{ca_config_map, claim};
-pub use entry::{imported_entry, seeded_entry, seeded_import};
-pub use tasks::{archive_source, delete_job, export_job, inventory_job, list_job, resolve_job, transfer_job};
+pub use entry::{awaited_entry, imported_entry, seeded_entry, seeded_import};
+pub use tasks::{
+    archive_source, check_job, delete_job, export_job, inventory_job, list_job, resolve_job, transfer_job,
+};
 
 use crate::api::label;
 use crate::controller::plan::Observed;
+use crate::controller::plan::connection::ObservedConnection;
 use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
 use crate::controller::plan::inventory::ObservedInventory;
@@ -55,6 +58,11 @@ impl Owner {
     /// An import as owner: of its Jobs, and not of the entries.
     pub fn of_import(observed: &ObservedImport) -> Self {
         Self::named(&observed.import, [label::IMPORT, label::IMPORT_UID], observed.recorded_job())
+    }
+
+    /// A connection as owner, of the Job that checks it.
+    pub fn of_connection(observed: &ObservedConnection) -> Self {
+        Self::named(&observed.connection, [label::CHECK, label::CHECK_UID], observed.recorded_job())
     }
 
     /// An inventory as owner.

@@ -6,16 +6,18 @@ use super::job::{Attempt, Mount, VOLUME_PATH};
 use crate::api::connection::{CaBundleKind, ProxySpec};
 use crate::api::{ModelCacheEntry, annotation, label};
 use crate::controller::config::Config;
+use crate::controller::plan::connection::ObservedConnection;
 use crate::controller::plan::export::WantedExport;
 use crate::controller::plan::import::{Folder, ObservedImport};
 use crate::controller::plan::inventory::ObservedInventory;
+use crate::controller::plan::queue::Slot;
 use crate::controller::plan::{
     ArchiveSpot, CaSource, Freshness, HubView, Observed, Origin, PeerStanding, Wanted, Why, certain_model, hub_view,
-    known_model, merge, origin, placement, wanted_claim,
+    known_model, origin, placement, settings, storage_of, wanted_claim,
 };
 use crate::format::layout::Source;
 use crate::format::task::{
-    Adopt, ArchivePlace, ArchiveUrl, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile,
+    Adopt, ArchivePlace, ArchiveUrl, Check, Delete, Download, Expected, Export, HubAccess, Import, List, MountedFile,
     ProxyChoice, Question, Resolve, Task, Work,
 };
 use crate::ident::{ByteRate, ModelKey, ModelRef, RelPath, Sha256};
@@ -58,8 +60,13 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted, fresh: &Freshness) -> 
         }
         Origin::Volume { model, manifest } => Work::Adopt(Adopt { model: model.clone(), manifest: *manifest }),
     };
-    let task =
-        Task { nonce: observed.nonce.clone(), volume: VOLUME_PATH.into(), sub_path: wanted.sub_path.clone(), work };
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: VOLUME_PATH.into(),
+        sub_path: wanted.sub_path.clone(),
+        policy: wanted.hub.policy.clone(),
+        work,
+    };
     let attempt = Attempt {
         owner: &owner,
         config: &observed.config,
@@ -68,7 +75,24 @@ pub fn transfer_job(observed: &Observed, wanted: &Wanted, fresh: &Freshness) -> 
         settings: &wanted.job,
         mounts,
     };
-    for_hub(attempt.job(), &wanted.hub)
+    for_hub(counted(attempt.job(), observed, wanted), &wanted.hub)
+}
+
+/// A Job that takes from a Hub is counted, and so are its Pods.
+fn counted(mut job: Job, observed: &Observed, wanted: &Wanted) -> Job {
+    if !matches!(wanted.origin, Origin::Hub { .. }) {
+        return job;
+    }
+    let slot = Slot::of(&wanted.hub, &observed.connection);
+    let pod = job.spec.as_mut().and_then(|spec| spec.template.metadata.as_mut());
+    for metadata in [Some(&mut job.metadata), pod].into_iter().flatten() {
+        metadata.labels.get_or_insert_default().extend(slot.labels());
+    }
+    if let Some(limit) = slot.connection.and_then(|through| through.limit) {
+        let annotations = job.metadata.annotations.get_or_insert_default();
+        annotations.insert(annotation::MAX_CONCURRENT_JOBS.to_owned(), limit.to_string());
+    }
+    job
 }
 
 /// A Job with the way to its Hub, which tells a failed one from what would be tried now.
@@ -94,11 +118,16 @@ pub fn resolve_job(observed: &Observed, wanted: &Wanted) -> Option<Job> {
         }
         Origin::Volume { .. } => return None,
     };
-    let task =
-        Task { nonce: observed.nonce.clone(), volume: PathBuf::new(), sub_path: None, work: Work::Resolve(resolve) };
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: PathBuf::new(),
+        sub_path: None,
+        policy: wanted.hub.policy.clone(),
+        work: Work::Resolve(resolve),
+    };
     let (config, settings) = (&observed.config, &wanted.job);
     let attempt = Attempt { owner: &owner, config, task: &task, writes_to: None, settings, mounts };
-    Some(for_hub(attempt.job(), &wanted.hub))
+    Some(for_hub(counted(attempt.job(), observed, wanted), &wanted.hub))
 }
 
 fn hub_access(hub: &HubView) -> HubAccess {
@@ -150,13 +179,13 @@ fn kept_by_others(observed: &Observed) -> Vec<ModelKey> {
 
 /// The Job that removes the entry's files from a shared claim, or why it has to wait. It needs no Hub, so it cannot fail for one.
 pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
-    let spec = &observed.entry.spec;
-    let Some(storage) = &spec.storage else { return Ok(None) };
+    let Some(storage) = storage_of(&observed.entry) else { return Ok(None) };
     let Some(claim_name) = storage.claim_name.as_deref() else { return Ok(None) };
     let task = Task {
         nonce: observed.nonce.clone(),
         volume: VOLUME_PATH.into(),
         sub_path: storage.sub_path.as_deref().and_then(|path| path.parse().ok()),
+        policy: None,
         work: Work::Delete(Delete {
             model: known_model(&observed.entry),
             // Whoever failed did not make what is there.
@@ -165,7 +194,7 @@ pub fn delete_job(observed: &Observed) -> Result<Option<Job>, Why> {
             kept: kept_by_others(observed),
         }),
     };
-    let settings = merge(spec.job.clone().unwrap_or_default(), &observed.config.job);
+    let settings = settings(&observed.entry, &observed.connection, &observed.config);
     let settings = placement::place(&observed.scene, settings)?;
     let attempt = Attempt {
         owner: &Owner::of(observed),
@@ -189,6 +218,7 @@ pub fn export_job(owner: &Owner, config: &Config, wanted: &WantedExport, nonce: 
         nonce: nonce.to_owned(),
         volume: VOLUME_PATH.into(),
         sub_path: wanted.sub_path.clone(),
+        policy: None,
         work: Work::Export(Export {
             model: wanted.model.clone(),
             format: wanted.format,
@@ -210,6 +240,7 @@ pub fn list_job(observed: &ObservedImport, folder: &Folder) -> Job {
         nonce: observed.nonce.clone(),
         volume: ARCHIVE_PATH.into(),
         sub_path: None,
+        policy: None,
         work: Work::List(List { folder: folder.path.clone(), origin: folder.shown() }),
     };
     let attempt = Attempt {
@@ -223,9 +254,36 @@ pub fn list_job(observed: &ObservedImport, folder: &Folder) -> Job {
     attempt.job()
 }
 
+/// The Job that asks whether a connection's Hub can be reached, and whose token it is.
+pub fn check_job(observed: &ObservedConnection, hub: &HubView) -> Job {
+    let owner = Owner::of_connection(observed);
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: PathBuf::new(),
+        sub_path: None,
+        policy: None,
+        work: Work::Check(Check { hub: hub_access(hub) }),
+    };
+    let attempt = Attempt {
+        owner: &owner,
+        config: &observed.config,
+        task: &task,
+        writes_to: None,
+        settings: &observed.job_settings(),
+        mounts: token_mount(hub).into_iter().chain(ca_mount(&owner, hub)).collect(),
+    };
+    for_hub(attempt.job(), hub)
+}
+
 /// The Job that tells what is on a volume.
 pub fn inventory_job(observed: &ObservedInventory, sub_path: Option<RelPath>) -> Job {
-    let task = Task { nonce: observed.nonce.clone(), volume: VOLUME_PATH.into(), sub_path, work: Work::Inventory };
+    let task = Task {
+        nonce: observed.nonce.clone(),
+        volume: VOLUME_PATH.into(),
+        sub_path,
+        policy: None,
+        work: Work::Inventory,
+    };
     let attempt = Attempt {
         owner: &Owner::of_inventory(observed),
         config: &observed.config,

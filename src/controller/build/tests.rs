@@ -46,11 +46,13 @@ fn the_job_of_an_entry_with_everything() {
             token_secret_ref: Some(SecretKeyRef { name: "hub".into(), key: "tok".into() }),
             ca_bundle_ref: Some(CaBundleRef { kind: CaBundleKind::ConfigMap, name: "ca".into(), key: "pem".into() }),
             proxy: Some(ProxySpec { https: Some("http://proxy:3128".into()), ..ProxySpec::default() }),
-            cache: None,
             limit_bytes_per_second: Some("50M".into()),
+            max_concurrent_jobs: Some(2),
+            ..HubConnectionSpec::default()
         },
     );
     connection.metadata.namespace = Some("team-a".into());
+    connection.metadata.uid = Some("uid-corp".into());
     world.connection = ConnectionSight::Found(Box::new(connection));
     insta::assert_yaml_snapshot!(build::transfer_job(&world, &wanted(&world), &Freshness::default()));
 }

@@ -1,11 +1,20 @@
-//! What is said of a connection: how much its models take, and which of them would go next.
+//! What is said of a connection: whether its Hub can be reached, how much its models take, and which of them would go next.
+
+pub(super) mod check;
 
 use super::Plan;
 use super::consumer::Consumer;
+use super::observed::Scene;
+use super::queue::Running;
 use super::record::{Says, counted, notice, reason_of, set_condition, signed};
 use super::room::{self, ClaimRoom, rooms, uses_connection};
-use crate::api::connection::{ClaimUseStatus, NextToGo};
+use super::status::Obstacle;
+use super::wanted::merge;
+use crate::api::connection::{ClaimUseStatus, ConnectionQueue, NextToGo};
+use crate::api::job::JobSettings;
+use crate::api::status::AttemptsStatus;
 use crate::api::{HubConnection, HubConnectionStatus, ModelCacheEntry, condition};
+use crate::controller::config::Config;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -24,11 +33,36 @@ pub struct ObservedConnection {
     pub entries: Vec<Arc<ModelCacheEntry>>,
     /// The Pods of its namespace that may have to do with models.
     pub consumers: Vec<Arc<Consumer>>,
+    /// The operator's configuration.
+    pub config: Config,
+    /// What was seen of the Jobs that check the connection.
+    pub scene: Scene,
+    /// Who takes from Hubs now.
+    pub running: Vec<Running>,
     /// The time.
     pub now: Timestamp,
+    /// A fresh random word for the next task.
+    pub nonce: String,
 }
 
-/// Decides what is said of one connection. Nothing is done for one: the entry that goes first goes by itself.
+impl ObservedConnection {
+    /// The Job whose end is recorded in the status already.
+    pub fn recorded_job(&self) -> Option<&str> {
+        self.attempts()?.last_job.as_deref()
+    }
+
+    /// Settings of the worker's Job.
+    pub fn job_settings(&self) -> JobSettings {
+        let own = self.connection.spec.cache.as_ref().and_then(|cache| cache.job.clone());
+        merge(own.unwrap_or_default(), &self.config.job)
+    }
+
+    pub(super) fn attempts(&self) -> Option<&AttemptsStatus> {
+        self.connection.status.as_ref()?.attempts.as_ref()
+    }
+}
+
+/// Decides what is said of one connection. All that is done for one is its check: the entry that goes first goes by itself.
 pub fn decide(observed: &ObservedConnection) -> Plan<HubConnectionStatus> {
     let connection = &observed.connection;
     let name = connection.name_any();
@@ -40,6 +74,7 @@ pub fn decide(observed: &ObservedConnection) -> Plan<HubConnectionStatus> {
     status.observed_generation = connection.metadata.generation;
     status.entries = counted(ours.len());
     status.bytes = manifests.map(|manifest| manifest.bytes).fold(0, i64::saturating_add);
+    status.queue = queue(observed, &ours);
     status.claims = rooms.iter().map(claim_use).collect();
     if room::has_limits(connection) {
         let (holds, reason, message) = judge(&rooms);
@@ -60,9 +95,32 @@ pub fn decide(observed: &ObservedConnection) -> Plan<HubConnectionStatus> {
     for notice in &mut notices {
         notice.warning = notice.reason == NOTHING_TO_EVICT;
     }
+    let checked = check::decide(observed, &mut status);
+    notices.extend(checked.notices);
     let again = rooms.iter().filter(|room| room.pressure.is_some()).filter_map(|room| room.changes_at).min();
     let again = again.map(|at| Duration::try_from(observed.now.duration_until(at)).unwrap_or_default());
-    Plan { actions: Vec::new(), status, notices, again }
+    let again = [again, checked.again].into_iter().flatten().min();
+    Plan { actions: checked.actions, status, notices, again }
+}
+
+/// The plan as it turns out when the check's Job met an obstacle.
+pub fn obstructed(observed: &ObservedConnection, obstacle: &Obstacle) -> Plan<HubConnectionStatus> {
+    let Plan { mut status, mut notices, .. } = decide(observed);
+    if let Obstacle::Denied(why) = obstacle {
+        notices.extend(check::denied(observed, &mut status, why));
+    }
+    Plan { actions: Vec::new(), status, notices, again: Some(Duration::from_secs(30)) }
+}
+
+/// Who takes from the Hub by way of the connection; absent where nobody does or waits.
+fn queue(observed: &ObservedConnection, ours: &[&Arc<ModelCacheEntry>]) -> Option<ConnectionQueue> {
+    let uid = observed.connection.uid().unwrap_or_default();
+    let waits = |entry: &&&Arc<ModelCacheEntry>| entry.status.as_ref().is_some_and(|status| status.queue.is_some());
+    let queue = ConnectionQueue {
+        running: counted(observed.running.iter().filter(|running| running.is_of(&uid)).count()),
+        waiting: counted(ours.iter().filter(waits).count()),
+    };
+    (queue != ConnectionQueue::default()).then_some(queue)
 }
 
 const NOTHING_TO_EVICT: &str = "NothingToEvict";

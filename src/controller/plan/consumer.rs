@@ -1,5 +1,6 @@
 //! A Pod, trimmed to what decisions need: the memory of all Pods of a cluster stays small.
 
+use super::inject::{Injection, words};
 use crate::api::{annotation, label};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus, VolumeMount};
@@ -37,6 +38,8 @@ pub struct Consumer {
     pub claims: Vec<MountedClaim>,
     /// The models and entries that its annotation names.
     pub models: Vec<String>,
+    /// What it asked for by label, and what became of that.
+    pub injection: Option<Injection>,
 }
 
 /// A claim that a Pod has.
@@ -69,6 +72,22 @@ impl Consumer {
         format!("{}/{}/{}", self.metadata.namespace.as_deref().unwrap_or_default(), self.account, self.owner)
     }
 
+    /// Whether a container sees exactly this folder of a claim.
+    pub fn mounts(&self, claim: &str, folder: &Path) -> bool {
+        self.claims.iter().any(|mounted| mounted.name == claim && mounted.folders.iter().any(|seen| seen == folder))
+    }
+
+    /// Whether it waits at our gate.
+    pub fn waits(&self) -> bool {
+        !self.is_over && self.injection.as_ref().is_some_and(|injection| injection.gate.is_some())
+    }
+
+    /// Whether it asked for models and got none.
+    pub fn got_nothing(&self) -> bool {
+        !self.is_over
+            && self.injection.as_ref().is_some_and(|injection| injection.is_asked && injection.entries.is_empty())
+    }
+
     /// Whether it has this claim, mounted in a container or not.
     pub fn has_claim(&self, name: &str) -> bool {
         self.claims.iter().any(|claim| claim.name == name)
@@ -76,7 +95,7 @@ impl Consumer {
 
     /// Whether anything about it may matter to anybody.
     pub fn matters(&self) -> bool {
-        self.worker.is_some() || !self.claims.is_empty() || !self.models.is_empty()
+        self.worker.is_some() || !self.claims.is_empty() || !self.models.is_empty() || self.injection.is_some()
     }
 
     /// Whether nothing that is kept of it changed.
@@ -89,6 +108,7 @@ impl Consumer {
 
 impl From<Pod> for Consumer {
     fn from(pod: Pod) -> Self {
+        let injection = Injection::of(&pod);
         let (metadata, spec) = (pod.metadata, pod.spec.unwrap_or_default());
         let status = pod.status.unwrap_or_default();
         Self {
@@ -101,6 +121,7 @@ impl From<Pod> for Consumer {
             is_export: worker(&metadata).is_some() && has_label(&metadata, label::EXPORT_UID),
             claims: claims(&spec),
             models: models(&metadata),
+            injection,
             node: spec.node_name,
             account: spec.service_account_name.unwrap_or_else(|| "default".to_owned()),
             metadata: ObjectMeta {
@@ -152,7 +173,7 @@ fn has_label(metadata: &ObjectMeta, key: &str) -> bool {
 fn worker(metadata: &ObjectMeta) -> Option<String> {
     let made_by_job = metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Job");
     let labels = metadata.labels.as_ref().filter(|_| made_by_job)?;
-    [label::ENTRY_UID, label::EXPORT_UID, label::IMPORT_UID, label::INVENTORY_UID]
+    [label::ENTRY_UID, label::EXPORT_UID, label::IMPORT_UID, label::INVENTORY_UID, label::CHECK_UID]
         .into_iter()
         .find_map(|key| labels.get(key).cloned())
 }
@@ -160,8 +181,7 @@ fn worker(metadata: &ObjectMeta) -> Option<String> {
 /// The annotation's words: entries or models, separated by commas or spaces.
 fn models(metadata: &ObjectMeta) -> Vec<String> {
     let named = metadata.annotations.as_ref().and_then(|all| all.get(annotation::MODELS));
-    let words = named.into_iter().flat_map(|text| text.split([',', ' ', '\n']));
-    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    named.into_iter().flat_map(|text| words(text)).map(str::to_owned).collect()
 }
 
 fn claims(spec: &PodSpec) -> Vec<MountedClaim> {

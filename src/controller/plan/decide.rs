@@ -2,11 +2,13 @@
 
 use super::attempt::{Standing, lost, standing};
 use super::observed::{Attempt, Observed, Peer, task_of};
+use super::queue::{self, Urgency};
 use super::status::{Draft, claim_trouble, finish};
-use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files, merge};
+use super::storage::{self, storage_of};
+use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files, settings};
 use super::{Action, Freshness, Plan, Why, backoff, deletion, eviction, placement, record, sizing, update};
 use crate::api::entry::ReclaimPolicy;
-use crate::api::{FINALIZER, Phase};
+use crate::api::{FINALIZER, Phase, condition};
 use crate::controller::build;
 use crate::format::outcome::{Done, Failed};
 use crate::format::task::Work;
@@ -36,11 +38,23 @@ pub fn decide(observed: &Observed) -> Plan {
     {
         return eviction::begin(observed, why, actions);
     }
+    if let Some(plan) = storage::settle(observed, &actions) {
+        return plan;
+    }
     let wanted = match Wanted::of(observed) {
         Ok(wanted) => wanted,
-        // What is on the volume needs no Hub any more.
+        // What is on the volume needs no Hub any more, and nobody's leave.
         Err(why) if why.reason == Reason::ConnectionNotFound && is_kept(observed) => {
             return finish(observed, Draft::of(observed), actions, None);
+        }
+        Err(why) if why.reason == Reason::PolicyDenied => {
+            // What is under way is not allowed any more either.
+            let current = observed.current().filter(|attempt| attempt.job.metadata.deletion_timestamp.is_none());
+            actions.extend(current.and_then(|attempt| delete_job(attempt.job)));
+            if is_kept(observed) {
+                return finish(observed, Draft::of(observed), actions, None);
+            }
+            return refuse(observed, &why, actions);
         }
         Err(why) => return refuse(observed, &why, actions),
     };
@@ -107,7 +121,7 @@ pub(super) fn is_stuck_in_the_past(observed: &Observed, job: &Job) -> bool {
 
 /// Whether no node can take a Job that one made now would not keep from another node.
 pub(super) fn is_misplaced(observed: &Observed, job: &Job, why: &Why) -> bool {
-    let settings = || merge(observed.entry.spec.job.clone().unwrap_or_default(), &observed.config.job);
+    let settings = || settings(&observed.entry, &observed.connection, &observed.config);
     // A question has no volume, and is placed nowhere.
     let has_volume = task_of(job).is_some_and(|task| !matches!(task.work, Work::Resolve(_)));
     why.reason == Reason::Unschedulable && has_volume && placement::is_elsewhere(&observed.scene, settings(), job)
@@ -151,7 +165,7 @@ fn duplicate(observed: &Observed, wanted: &Wanted) -> Option<Why> {
 /// What depends neither on how the work stands nor on a Hub: our finalizer, the claim's owner, recorded Jobs.
 fn housekeeping(observed: &Observed) -> Vec<Action> {
     let mut actions = Vec::new();
-    match (leaves_files(&observed.entry.spec), has_finalizer(observed)) {
+    match (leaves_files(&observed.entry), has_finalizer(observed)) {
         (true, false) if may_have_written(observed) => actions.push(Action::AddFinalizer),
         (false, true) => actions.push(Action::RemoveFinalizer),
         _ => {}
@@ -169,7 +183,10 @@ fn housekeeping(observed: &Observed) -> Vec<Action> {
 
 /// Whether an attempt was begun at some time. From then on, and not before, there may be something to remove.
 fn may_have_written(observed: &Observed) -> bool {
-    observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some()) || !observed.scene.jobs.is_empty()
+    // While a default's claim is waited for, the default may still be another one tomorrow.
+    let is_settled = observed.entry.spec.storage.is_some() || storage::has_begun(observed);
+    let names_volume = observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some());
+    (is_settled && names_volume) || !observed.scene.jobs.is_empty()
 }
 
 pub(super) fn has_finalizer(observed: &Observed) -> bool {
@@ -182,7 +199,7 @@ fn phase(observed: &Observed) -> Option<Phase> {
 
 fn claim_owner(observed: &Observed) -> Option<Action> {
     let spec = &observed.entry.spec;
-    spec.storage.as_ref()?.volume_claim_template.as_ref()?;
+    storage_of(&observed.entry)?.volume_claim_template.as_ref()?;
     let claim = observed.scene.claim.as_ref().filter(|_| observed.claim_is_own())?;
     let owned = claim.metadata.owner_references.iter().flatten().any(|owner| owner.uid == observed.uid());
     let should = spec.reclaim_policy.unwrap_or_default() == ReclaimPolicy::Delete;
@@ -331,6 +348,7 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
         Some(Phase::Failed | Phase::Retrying) => {
             let changed = sizing::has_other_room(observed)
                 || is_mended(observed, wanted)
+                || was_forbidden(observed)
                 || status.and_then(|status| status.observed_generation) != observed.entry.metadata.generation;
             if retry.is_some() || changed {
                 let mut draft = Draft::of(observed);
@@ -364,6 +382,14 @@ fn rest(observed: &Observed, wanted: &Wanted, actions: Vec<Action>) -> Plan {
     }
 }
 
+/// Whether a policy, which allows it by now, was in the way, and not how the last attempt ended.
+fn was_forbidden(observed: &Observed) -> bool {
+    let conditions = observed.entry.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let denied = Some(Reason::PolicyDenied.as_str());
+    record::reason_of(conditions, condition::READY) == denied
+        && observed.attempts().and_then(|attempts| attempts.last_reason.as_deref()) != denied
+}
+
 /// Begins an attempt: the claim first, then the Job.
 fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Vec<Action>) -> Plan {
     draft.begins(wanted);
@@ -373,14 +399,9 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
         draft.phase(Phase::Provisioning, "Provisioning", &message);
         return finish(observed, draft, actions, Some(LOOK_EVERY));
     }
-    match claim_for_attempt(observed, wanted) {
-        ClaimMove::Use => {}
-        ClaimMove::Create if asks => {}
-        ClaimMove::Create => {
-            if let Some(claim) = build::claim(observed, wanted) {
-                actions.push(Action::CreateClaim(Box::new(claim)));
-            }
-        }
+    let claim = match claim_for_attempt(observed, wanted) {
+        ClaimMove::Create if !asks => build::claim(observed, wanted),
+        ClaimMove::Use | ClaimMove::Create => None,
         ClaimMove::Wait(why) => {
             draft.trouble(Phase::Provisioning, &why);
             return finish(observed, draft, actions, Some(LOOK_EVERY));
@@ -389,8 +410,7 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
             draft.trouble(Phase::Failed, &why);
             return finish(observed, draft, actions, Some(LOOK_EVERY));
         }
-    }
-    actions.extend(ca_config_map(observed, wanted));
+    };
     let (job, phase, word) = if let Some(job) = asks.then(|| build::resolve_job(observed, wanted)).flatten() {
         (job, Phase::Resolving, "Resolving")
     } else {
@@ -403,7 +423,14 @@ fn begin(observed: &Observed, wanted: &Wanted, mut draft: Draft, mut actions: Ve
         };
         (build::transfer_job(observed, wanted, &Freshness::of(observed, None)), Phase::Provisioning, "Provisioning")
     };
-    if leaves_files(&observed.entry.spec) && !has_finalizer(observed) && !actions.contains(&Action::AddFinalizer) {
+    // Nothing is made for an entry before its turn.
+    if let Some(place) = queue::place(observed, wanted, Urgency::Absent) {
+        let again = draft.queued(observed, &place);
+        return finish(observed, draft, actions, Some(again));
+    }
+    actions.extend(claim.map(|claim| Action::CreateClaim(Box::new(claim))));
+    actions.extend(ca_config_map(observed, wanted));
+    if leaves_files(&observed.entry) && !has_finalizer(observed) && !actions.contains(&Action::AddFinalizer) {
         actions.push(Action::AddFinalizer);
     }
     let name = job.metadata.name.clone().unwrap_or_default();

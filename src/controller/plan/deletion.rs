@@ -7,7 +7,8 @@ use super::attempt::{Standing, lost, may_write, standing};
 use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_misplaced, is_of_the_past};
 use super::observed::{Observed, Peer, PeerStanding, task_of};
 use super::record;
-use super::status::{Draft, Obstacle, finish};
+use super::status::{Draft, Obstacle, finish, human_bytes};
+use super::storage::storage_of;
 use super::usage::{Usage, named};
 use super::{Action, Notice, Plan, Why, backoff, wanted};
 use crate::api::entry::ReclaimPolicy;
@@ -102,6 +103,7 @@ pub(super) fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
         Obstacle::Busy(writer) => {
             Blocked::new("Queued", format!("waits for {writer}, which writes to the same model in this volume"))
         }
+        Obstacle::Full => Blocked::new("Queued", "waits for a place at its Hub".to_owned()),
         Obstacle::Denied(why) => why.into(),
     };
     deleting(observed, Vec::new(), "the Job that removes the entry's files cannot be created", Some(blocked))
@@ -171,7 +173,7 @@ fn is_obstructed(observed: &Observed) -> bool {
 /// Whether there is, or may be, something of this entry on a volume that outlives it.
 fn has_files_to_remove(observed: &Observed) -> bool {
     let spec = &observed.entry.spec;
-    let shared = spec.storage.as_ref().is_some_and(|storage| storage.claim_name.is_some());
+    let shared = storage_of(&observed.entry).is_some_and(|storage| storage.claim_name.is_some());
     if !shared || spec.reclaim_policy == Some(ReclaimPolicy::Retain) {
         return false;
     }
@@ -236,7 +238,7 @@ fn remove_files(observed: &Observed, forced: bool) -> Plan {
             let wait = backoff::delay(Reason::HubUnavailable, count + 1, None, 0).unwrap_or(backoff::RECHECK);
             let mut draft = Draft::of(observed);
             draft.failed(attempt.job, &failed, Some(wait));
-            let why = Why::new(failed.reason, failed.message);
+            let why = Why::new(failed.reason, format!("{}; until then {} stays", failed.message, files(observed)));
             draft.phase(Phase::Deleting, "Deleting", "the entry's files could not be removed; it is tried again");
             block(&mut draft, Blocked::from(&why));
             finish(observed, draft, Vec::new(), Some(wait))
@@ -327,7 +329,18 @@ fn deleting(observed: &Observed, actions: Vec<Action>, message: &str, blocked: O
 }
 
 fn give_up(observed: &Observed) -> Plan {
-    let_go(observed, Some("deletion was forced: the entry's files may be left in the claim"))
+    let_go(observed, Some(&format!("deletion was forced: {} may be left behind", files(observed))))
+}
+
+/// What is, or may be, on the volume, for people.
+fn files(observed: &Observed) -> String {
+    let status = observed.entry.status.as_ref();
+    let volume = status.and_then(|status| status.volume.as_ref());
+    let place = volume.and_then(|volume| volume.path.as_deref()).unwrap_or("unfinished work");
+    let claim = volume.map(|volume| volume.claim_name.as_str()).unwrap_or_default();
+    let bytes = status.and_then(|status| u64::try_from(status.manifest.as_ref()?.bytes).ok());
+    let size = bytes.map(|bytes| format!(" ({})", human_bytes(bytes))).unwrap_or_default();
+    format!("{place}{size} in claim {claim:?}")
 }
 
 fn let_go(observed: &Observed, left_behind: Option<&str>) -> Plan {

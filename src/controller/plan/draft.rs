@@ -114,6 +114,8 @@ impl<S: Completes> Draft<S> {
     pub(super) fn obstructed(mut self, obstacle: &Obstacle) -> Plan<S> {
         match obstacle {
             Obstacle::Busy(writer) => self.phase(S::PENDING, "Queued", &format!("waits for {writer}")),
+            // Nothing of theirs takes from a Hub.
+            Obstacle::Full => {}
             Obstacle::Denied(why) => {
                 let lasts = why.reason.recovery() == Recovery::Change;
                 self.phase(if lasts { S::FAILED } else { S::PENDING }, why.reason.as_str(), &why.message);

@@ -9,6 +9,7 @@ use super::deletion::is_delete;
 use super::observed::{ConnectionSight, Observed};
 use super::room::{self, kept, rooms, unused_since};
 use super::status::{Draft, Obstacle, finish};
+use super::storage::storage_of;
 use super::usage::{Usage, named};
 use super::{Action, Plan, backoff, record};
 use crate::api::status::EvictionStatus;
@@ -54,7 +55,7 @@ fn unused_for(observed: &Observed) -> Option<(Period, String)> {
 /// Whether the model is the first to make room.
 fn by_room(observed: &Observed) -> Option<EvictionStatus> {
     let ConnectionSight::Found(connection) = &observed.connection else { return None };
-    let claim = observed.entry.spec.storage.as_ref()?.claim_name.as_ref()?;
+    let claim = storage_of(&observed.entry)?.claim_name.as_ref()?;
     if !room::has_limits(connection) {
         return None;
     }
@@ -219,6 +220,8 @@ pub(super) fn obstructed(observed: &Observed, obstacle: &Obstacle) -> Plan {
                 format!("the model goes as soon as {writer}, which writes to the same model in this volume, ends");
             draft.phase(Phase::Evicted, "Evicting", &message)
         }
+        // A removal takes from no Hub.
+        Obstacle::Full => &mut draft,
         Obstacle::Denied(why) => draft.phase(Phase::Evicted, why.reason.as_str(), &why.message),
     };
     finish(observed, draft, Vec::new(), Some(obstacle.again()))

@@ -6,7 +6,8 @@ use super::draft::Draft;
 use super::observed::{ConnectionSight, Scene};
 use super::record::{self, signed};
 use super::status::{Obstacle, claim_trouble, human_bytes};
-use super::wanted::{ArchiveSpot, CaSource, HubView, hub_view, known_model, merge, wanted_claim};
+use super::storage::storage_of;
+use super::wanted::{ArchiveSpot, CaSource, HubView, hub_view, known_model, settings, wanted_claim};
 use super::{Action, Plan, Why, backoff, placement};
 use crate::api::export::{ArchiveStatus, ExportDisplay, ExportFormat, ExportPhase};
 use crate::api::job::JobSettings;
@@ -103,8 +104,7 @@ pub fn destination(export: &ModelCacheExport) -> Result<ArchiveSpot, Why> {
 
 fn wanted(observed: &ObservedExport, entry: &ModelCacheEntry) -> Result<WantedExport, Why> {
     let no_model = || Why::new(Reason::ArchiveInvalid, "the entry names no model yet");
-    let storage = entry.spec.storage.as_ref();
-    let settings = entry.spec.job.clone().unwrap_or_default();
+    let storage = storage_of(entry);
     let usage = entry.status.as_ref().and_then(|status| status.usage.as_ref());
     Ok(WantedExport {
         entry: entry.metadata.uid.clone().unwrap_or_default(),
@@ -123,7 +123,7 @@ fn wanted(observed: &ObservedExport, entry: &ModelCacheEntry) -> Result<WantedEx
             Some(Usage { at_ms, by: usage.last_used_by.clone()? })
         }),
         hub: hub_view(&observed.connection, &observed.config)?,
-        job: merge(settings, &observed.config.job),
+        job: settings(entry, &observed.connection, &observed.config),
     })
 }
 

@@ -16,6 +16,10 @@ pub struct Figures {
     pub model_bytes: i64,
     /// How many Pods use a model.
     pub pods: i64,
+    /// How many Pods wait at our scheduling gate.
+    pub gated_pods: i64,
+    /// How many Pods ask for models and got none.
+    pub not_injected_pods: i64,
     /// What the newest inventory of each cache told.
     pub volumes: Vec<VolumeFigures>,
 }
@@ -53,6 +57,8 @@ impl Figures {
             entries: Phase::ALL.into_iter().map(|phase| (phase, counted(in_phase(phase)))).collect(),
             model_bytes: sizes.sum(),
             pods: counted(users(entries, consumers)),
+            gated_pods: counted(consumers.iter().filter(|pod| pod.waits()).count()),
+            not_injected_pods: counted(consumers.iter().filter(|pod| pod.got_nothing()).count()),
             volumes: volumes(inventories),
         }
     }

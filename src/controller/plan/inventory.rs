@@ -6,6 +6,7 @@ use super::draft::Draft;
 use super::observed::Scene;
 use super::record::{self, counted, signed};
 use super::status::{Obstacle, claim_trouble, human_bytes};
+use super::storage::storage_of;
 use super::wanted::{known_model, merge, wanted_claim};
 use super::{Action, Plan, Why, backoff};
 use crate::api::inventory::{
@@ -86,7 +87,7 @@ impl ObservedInventory {
     /// Whether an entry keeps its model on the volume that is looked at.
     fn is_here(&self, entry: &ModelCacheEntry) -> bool {
         let spec = &self.inventory.spec;
-        let sub_path = entry.spec.storage.as_ref().and_then(|storage| storage.sub_path.as_ref());
+        let sub_path = storage_of(entry).and_then(|storage| storage.sub_path.as_ref());
         wanted_claim(entry).as_ref() == Some(&spec.claim_name) && sub_path == spec.sub_path.as_ref()
     }
 

@@ -10,23 +10,28 @@ pub mod consumer;
 mod decide;
 mod deletion;
 mod draft;
+mod effective;
 mod eviction;
 pub mod export;
 mod figures;
 pub mod import;
+pub mod inject;
 pub mod inventory;
 pub mod lease;
 pub mod observed;
 pub mod placement;
+pub mod queue;
 mod record;
 pub mod room;
 pub mod sizing;
 pub mod status;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod update;
 pub mod usage;
 mod wanted;
+pub mod warnings;
 pub mod writers;
 
 pub use consumer::Consumer;
@@ -36,11 +41,12 @@ pub use figures::{Figures, VolumeFigures};
 pub use observed::{ConnectionSight, Observed, Peer, PeerStanding, Scene, Warning, peers};
 pub use record::newly_failed;
 pub use status::{Obstacle, obstructed};
+pub use storage::storage_of;
 pub use update::Freshness;
 pub use usage::Usage;
 pub use wanted::{
     ArchiveSpot, CaSource, HubView, Origin, Wanted, archive_claim, certain_model, hub_view, known_model, merge, origin,
-    volume_of, wanted_claim, without_query,
+    settings, volume_of, wanted_claim, without_query,
 };
 
 use crate::api::{ModelCacheEntry, ModelCacheEntryStatus};

@@ -2,6 +2,7 @@
 
 use super::consumer::Consumer;
 use super::placement::NodeSight;
+use super::queue::Queue;
 use super::{Why, known_model, record, volume_of};
 use crate::api::status::AttemptsStatus;
 use crate::api::{HubConnection, ModelCacheEntry, Phase, condition, label};
@@ -30,6 +31,8 @@ pub struct Observed {
     pub peers: Vec<Peer>,
     /// The Jobs that still export the model; looked up only while the entry is being deleted.
     pub readers: Vec<String>,
+    /// Who takes from Hubs now and who waits for that; looked at only where there is a limit.
+    pub queue: Queue,
     /// Why the claim was not allowed to grow a moment ago.
     pub not_grown: Option<Why>,
     /// All entries of the namespace, this one too; looked at only where the connection limits the room of its models.

@@ -125,6 +125,11 @@ pub(super) fn is_of_another_spec(job: &Job, object: &ObjectMeta) -> bool {
     made_for.is_some_and(|made_for| *made_for != object.generation.unwrap_or_default().to_string())
 }
 
+/// The generation of the spec that a Job was made for.
+pub(super) fn generation_of(job: &Job) -> Option<i64> {
+    job.metadata.annotations.as_ref()?.get(annotation::GENERATION)?.parse().ok()
+}
+
 /// The newest value of the retry annotation, when it was not acted on yet.
 pub(super) fn asked_to_retry<'a>(object: &'a ObjectMeta, attempts: Option<&AttemptsStatus>) -> Option<&'a str> {
     let asked = object.annotations.as_ref()?.get(annotation::RETRY)?.as_str();

@@ -6,6 +6,7 @@
 use super::consumer::Consumer;
 use super::record::condition_of;
 use super::status::human_bytes;
+use super::storage::storage_of;
 use super::usage::Usage;
 use super::wanted::wanted_claim;
 use crate::api::connection::CacheRetention;
@@ -208,7 +209,7 @@ fn says_in_use(status: &ModelCacheEntryStatus) -> bool {
 }
 
 fn shared_claim(entry: &ModelCacheEntry) -> Option<&str> {
-    entry.spec.storage.as_ref()?.claim_name.as_deref()
+    storage_of(entry)?.claim_name.as_deref()
 }
 
 /// The bytes of what is on the volume.

@@ -2,6 +2,7 @@
 
 use super::Action;
 use super::observed::Observed;
+use super::storage::storage_of;
 use crate::api::ModelCacheEntry;
 use crate::api::condition;
 use crate::api::entry::UpdatePolicy;
@@ -47,7 +48,7 @@ impl Size {
 /// What the own claim of an entry is to ask for; none where the entry uses an existing one.
 pub fn size(entry: &ModelCacheEntry, config: &Config) -> Option<Size> {
     let spec = &entry.spec;
-    let template = &spec.storage.as_ref()?.volume_claim_template.as_ref()?.spec;
+    let template = &storage_of(entry)?.volume_claim_template.as_ref()?.spec;
     if let Some(given) = template.storage_request() {
         return Some(Size::Given(given.clone()));
     }

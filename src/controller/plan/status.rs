@@ -2,9 +2,10 @@
 
 use super::decide::is_kept;
 use super::observed::{Observed, Scene};
+use super::queue;
 use super::record::{self, Says, signed};
 use super::wanted::{Origin, Wanted, known_model};
-use super::{Action, Met, Notice, Plan, Why, decide, deletion, eviction, sizing, update, usage};
+use super::{Action, Met, Notice, Plan, Why, decide, deletion, effective, eviction, sizing, update, usage};
 use crate::api::status::{AttemptsStatus, DisplayStatus, EvictionStatus, ManifestStatus, ResolvedStatus, VolumeStatus};
 use crate::api::{ModelCacheEntryStatus, Phase, condition};
 use crate::format::outcome::{Done, Failed, Progress, Resolved, Room};
@@ -30,6 +31,8 @@ impl Draft {
         let mut status = observed.entry.status.clone().unwrap_or_default();
         status.observed_generation = generation;
         let claim_uid = observed.scene.claim.as_ref().and_then(|claim| claim.metadata.uid.clone());
+        // Said anew by whoever still waits.
+        status.queue = None;
         let mut draft = Self { status, generation, claim_uid, now: observed.now };
         if let Some(model) = known_model(&observed.entry) {
             let display = draft.display();
@@ -412,6 +415,8 @@ pub(super) fn claim_trouble(scene: &Scene) -> Option<Why> {
 pub enum Obstacle {
     /// A worker of this writes to the same repo of the same volume.
     Busy(String),
+    /// As many Jobs take from the Hub as may.
+    Full,
     /// The cluster does not allow it.
     Denied(Why),
 }
@@ -420,7 +425,7 @@ impl Obstacle {
     /// When to look again.
     pub(super) fn again(&self) -> Duration {
         match self {
-            Self::Busy(_) => Duration::from_secs(3),
+            Self::Busy(_) | Self::Full => Duration::from_secs(3),
             Self::Denied(_) => Duration::from_secs(30),
         }
     }
@@ -453,6 +458,12 @@ pub fn obstructed(observed: &Observed, met: &[Met<'_>]) -> Plan {
             "Queued",
             &format!("waits for {writer}, which writes to the same model in this volume"),
         ),
+        Obstacle::Full => {
+            if let Ok(wanted) = Wanted::of(&observed) {
+                draft.queued(&observed, &queue::place_behind(&observed, &wanted));
+            }
+            &mut draft
+        }
         Obstacle::Denied(why) if why.reason == Reason::Conflict => draft.trouble(Phase::Failed, why),
         Obstacle::Denied(why) => draft.trouble(Phase::Pending, why),
     };
@@ -463,6 +474,9 @@ pub fn obstructed(observed: &Observed, met: &[Met<'_>]) -> Plan {
 pub(super) fn finish(observed: &Observed, mut draft: Draft, actions: Vec<Action>, again: Option<Duration>) -> Plan {
     draft.grown(observed);
     let mut status = draft.into_status();
+    if observed.entry.metadata.deletion_timestamp.is_none() {
+        effective::tell(observed, &mut status);
+    }
     let told_later = usage::tell(observed, &mut status);
     let goes_later = eviction::tell(observed, &mut status);
     let again = [again, told_later, goes_later].into_iter().flatten().min();

@@ -10,6 +10,7 @@ use super::decide::{
     is_stuck_in_the_past, wait_after,
 };
 use super::observed::{Attempt, Observed, task_of};
+use super::queue::{self, Urgency};
 use super::room::arrived;
 use super::status::{Draft, Obstacle, finish};
 use super::usage::Usage;
@@ -32,6 +33,8 @@ use std::time::Duration;
 /// How far the clocks of nodes and of the API server may be apart.
 const SKEW: SignedDuration = SignedDuration::from_mins(1);
 const EVERY: Duration = Duration::from_hours(1);
+/// How often it is looked whether the Hub has room for an update.
+const FULL_EVERY: Duration = Duration::from_secs(30);
 const KEEP: u32 = 1;
 /// What becomes of work whose end nobody heard of.
 const LOST: &str = "it runs again and finds its work done";
@@ -222,6 +225,11 @@ fn rest(observed: &Observed, wanted: &Wanted, policy: &Policy, mut actions: Vec<
             tell(observed, &mut draft);
             left
         }
+        // Whoever has no model yet goes first.
+        Step::Check | Step::Fetch(_) if queue::place(observed, wanted, Urgency::Update).is_some() => {
+            tell(observed, &mut draft);
+            FULL_EVERY
+        }
         Step::Check => {
             actions.extend(ca_config_map(observed, wanted));
             actions.extend(build::resolve_job(observed, wanted).map(|job| Action::CreateJob(Box::new(job))));
@@ -359,7 +367,7 @@ fn follow_download(observed: &Observed, wanted: &Wanted, job: &Job, name: &str, 
             wait
         }
     };
-    // Nobody who asks for a retry means that.
+    // Whoever asks meanwhile asks for a look at the Hub, which this Job does not do.
     if !is_tidying(observed, job) {
         draft.heeds_retry(observed);
     }

@@ -7,6 +7,7 @@
 use super::consumer::{Consumer, MountedClaim};
 use super::observed::Observed;
 use super::record::{Says, condition_of, set_condition};
+use super::storage::storage_of;
 use super::wanted::{known_model, wanted_claim};
 use crate::api::{ModelCacheEntry, ModelCacheEntryStatus, condition};
 use crate::format::layout;
@@ -88,8 +89,13 @@ impl Usage {
     }
 }
 
-/// Whether a Pod's annotation names an entry: by its own name, or by its model's.
+/// Whether a Pod's annotation names an entry: by its own name, or by its model's. One that was given its models uses those entries
+/// alone, whoever else keeps the same model.
 fn is_named(entry: &ModelCacheEntry, place: Option<&Place<'_>>, consumer: &Consumer) -> bool {
+    let given = consumer.injection.as_ref().map(|injection| &injection.entries).filter(|given| !given.is_empty());
+    if let Some(given) = given {
+        return given.iter().any(|name| Some(name) == entry.metadata.name.as_ref());
+    }
     let model = place.map(|place| place.model.to_string());
     consumer.models.iter().any(|word| Some(word) == entry.metadata.name.as_ref() || Some(word) == model.as_ref())
 }
@@ -97,7 +103,7 @@ fn is_named(entry: &ModelCacheEntry, place: Option<&Place<'_>>, consumer: &Consu
 impl<'a> Place<'a> {
     fn of(entry: &'a ModelCacheEntry) -> Option<Self> {
         let model = known_model(entry)?;
-        let storage = entry.spec.storage.as_ref()?;
+        let storage = storage_of(entry)?;
         let root = Path::new(storage.sub_path.as_deref().unwrap_or_default());
         let status = entry.status.as_ref();
         let snapshot = |commit: &str| Some(root.join(layout::snapshot(&model.repo, &commit.parse().ok()?)));

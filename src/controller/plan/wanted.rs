@@ -2,13 +2,14 @@
 
 use super::Why;
 use super::observed::{ConnectionSight, Observed};
-use crate::api::connection::{CaBundleRef, ProxySpec, SecretKeyRef};
+use super::storage::{nowhere, storage_of};
+use crate::api::connection::{AllowSpec, CaBundleRef, ProxySpec, SecretKeyRef, WeightsFormat};
 use crate::api::entry::{ArchiveSource, FilesSpec, ReclaimPolicy, WeightsSpec};
 use crate::api::job::JobSettings;
 use crate::api::storage::{StorageSpec, VolumeClaimTemplate};
-use crate::api::{ModelCacheEntry, ModelCacheEntrySpec, annotation};
+use crate::api::{HubConnection, ModelCacheEntry, ModelCacheEntrySpec, annotation};
 use crate::controller::config::Config;
-use crate::format::task::{FileChoice, Weights};
+use crate::format::task::{FileChoice, Policy, Weights};
 use crate::ident::{ByteRate, Endpoint, ModelKey, ModelRef, Reason, RelPath, Sha256, hex};
 use serde::Serialize;
 use sha2::Digest;
@@ -107,13 +108,16 @@ pub struct HubView {
     pub ca: Option<CaSource>,
     /// The proxies.
     pub proxy: Option<ProxySpec>,
+    /// What may be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// How fast one download may be. Another rate mends nothing.
     #[serde(skip)]
     pub limit: Option<ByteRate>,
 }
 
 impl HubView {
-    /// Ten hex digits that are others when anything about the way to the Hub is: a failed entry need not wait then.
+    /// Ten hex digits that are others when anything about the way to the Hub, or what may be kept, is: a failed entry need not wait then.
     pub fn digest(&self) -> String {
         hex(&sha2::Sha256::digest(serde_json::json!(self).to_string())[..5])
     }
@@ -132,18 +136,23 @@ impl Wanted {
     /// What the entry asks for, or why it cannot be had.
     pub fn of(observed: &Observed) -> Result<Self, Why> {
         let spec = &observed.entry.spec;
-        let storage = spec.storage.as_ref().ok_or_else(no_storage)?;
-        let (claim_name, template) = claim(observed.name(), storage)?;
+        let hub = hub_view(&observed.connection, &observed.config)?;
+        let storage = storage_of(&observed.entry).ok_or_else(|| nowhere(observed))?;
+        let (claim_name, template) = claim(observed.name(), storage).ok_or_else(|| nowhere(observed))?;
         let sub_path = storage.sub_path.as_deref().map(str::parse).transpose();
+        let origin = origin(spec)?;
+        if let Some(why) = denied(&origin, hub.policy.as_ref()) {
+            return Err(why);
+        }
         Ok(Self {
-            origin: origin(spec)?,
+            origin,
             claim_name,
             template,
             sub_path: sub_path
                 .map_err(|error| Why::new(Reason::PermissionDenied, format!("spec.storage.subPath: {error}")))?,
             reclaim: spec.reclaim_policy.unwrap_or_default(),
-            hub: hub_view(&observed.connection, &observed.config)?,
-            job: merge(spec.job.clone().unwrap_or_default(), &observed.config.job),
+            hub,
+            job: settings(&observed.entry, &observed.connection, &observed.config),
             requested_by: requested_by(observed),
         })
     }
@@ -158,6 +167,18 @@ impl Wanted {
     }
 }
 
+/// Why the connection does not allow it, as far as that can be told before anything is fetched.
+pub(super) fn denied(origin: &Origin, policy: Option<&Policy>) -> Option<Why> {
+    let policy = policy?;
+    let (repo, weights) = match origin {
+        Origin::Hub { model, files } => (Some(&model.repo), files.weights),
+        Origin::Archive { expected, .. } => (expected.as_ref().map(|model| &model.repo), Weights::All),
+        Origin::Volume { model, .. } => (Some(&model.repo), Weights::All),
+    };
+    let refused = repo.and_then(|repo| policy.refuses_repo(repo)).or_else(|| policy.refuses_weights(weights))?;
+    Some(Why::new(Reason::PolicyDenied, format!("{refused}: ask for another model, or have the policy changed")))
+}
+
 /// Whether the way to the Hub is another one than that of the last attempt that failed: that counts as a change of the spec.
 pub(super) fn is_mended(observed: &Observed, wanted: &Wanted) -> bool {
     let last_hub = observed.attempts().and_then(|attempts| attempts.last_hub.as_ref());
@@ -165,14 +186,14 @@ pub(super) fn is_mended(observed: &Observed, wanted: &Wanted) -> bool {
 }
 
 /// Whether files stay in somebody else's claim when the entry goes, and so need a finalizer to be removed.
-pub(super) fn leaves_files(spec: &ModelCacheEntrySpec) -> bool {
-    let shared = spec.storage.as_ref().is_some_and(|storage| storage.volume_claim_template.is_none());
-    shared && spec.reclaim_policy.unwrap_or_default() == ReclaimPolicy::Delete
+pub(super) fn leaves_files(entry: &ModelCacheEntry) -> bool {
+    let shared = storage_of(entry).is_some_and(|storage| storage.volume_claim_template.is_none());
+    shared && entry.spec.reclaim_policy.unwrap_or_default() == ReclaimPolicy::Delete
 }
 
 /// The name of the claim that an entry uses.
 pub fn wanted_claim(entry: &ModelCacheEntry) -> Option<String> {
-    let storage = entry.spec.storage.as_ref()?;
+    let storage = storage_of(entry)?;
     storage.claim_name.clone().or_else(|| entry.metadata.name.clone())
 }
 
@@ -183,12 +204,8 @@ pub fn archive_claim(entry: &ModelCacheEntry) -> Option<String> {
 
 /// The volume that an entry uses: claim and folder. Two entries with the same, and one model, are twins.
 pub fn volume_of(entry: &ModelCacheEntry) -> Option<(String, Option<String>)> {
-    let sub_path = entry.spec.storage.as_ref()?.sub_path.clone();
+    let sub_path = storage_of(entry)?.sub_path.clone();
     Some((wanted_claim(entry)?, sub_path))
-}
-
-fn no_storage() -> Why {
-    Why::new(Reason::PVCPending, "spec.storage is missing: name a claim or give a volumeClaimTemplate")
 }
 
 /// The model of an entry, as far as it is known: what an archive held, else what the spec names.
@@ -257,11 +274,11 @@ pub(super) fn parse_model(spec: &ModelCacheEntrySpec) -> Result<ModelRef, Why> {
     Ok(ModelRef { repo, revision })
 }
 
-fn claim(entry_name: &str, storage: &StorageSpec) -> Result<(String, Option<VolumeClaimTemplate>), Why> {
+fn claim(entry_name: &str, storage: &StorageSpec) -> Option<(String, Option<VolumeClaimTemplate>)> {
     match (&storage.claim_name, &storage.volume_claim_template) {
-        (Some(name), None) => Ok((name.clone(), None)),
-        (None, Some(template)) => Ok((entry_name.to_owned(), Some(template.clone()))),
-        _ => Err(no_storage()),
+        (Some(name), None) => Some((name.clone(), None)),
+        (None, Some(template)) => Some((entry_name.to_owned(), Some(template.clone()))),
+        _ => None,
     }
 }
 
@@ -318,12 +335,51 @@ pub fn hub_view(sight: &ConnectionSight, config: &Config) -> Result<HubView, Why
         token: token.or_else(|| config.token_secret.clone().filter(|_| same_hub)),
         ca: ca.or_else(|| config.ca_bundle.clone().map(CaSource::Operator)),
         proxy: connection.and_then(|spec| spec.proxy.clone()).or_else(|| config.proxy.clone()),
+        policy: match sight {
+            ConnectionSight::Found(connection) => policy(connection),
+            ConnectionSight::Missing(_) | ConnectionSight::Defaults => None,
+        },
         limit,
         endpoint,
     })
 }
 
-/// The entry's settings, each with the operator's default behind it.
+/// What a connection allows; none where that is everything.
+fn policy(connection: &HubConnection) -> Option<Policy> {
+    let AllowSpec { repos, weights } = connection.spec.allow.clone()?;
+    let (repos, weights) = (repos.unwrap_or_default(), weights.unwrap_or_default());
+    let weights: Vec<_> = weights.into_iter().map(format).collect();
+    let name = connection.metadata.name.as_deref().unwrap_or_default();
+    (!repos.is_empty() || !weights.is_empty()).then(|| Policy {
+        origin: format!("HubConnection {name:?}"),
+        repos,
+        weights,
+    })
+}
+
+fn format(format: WeightsFormat) -> Weights {
+    match format {
+        WeightsFormat::Safetensors => Weights::Safetensors,
+        WeightsFormat::Pytorch => Weights::Pytorch,
+        WeightsFormat::Gguf => Weights::Gguf,
+        WeightsFormat::Onnx => Weights::Onnx,
+        WeightsFormat::Tensorflow => Weights::Tensorflow,
+        WeightsFormat::Flax => Weights::Flax,
+        WeightsFormat::Rust => Weights::Rust,
+    }
+}
+
+/// The settings of an entry's Jobs: its own, each with the connection's and then the operator's behind it.
+pub fn settings(entry: &ModelCacheEntry, connection: &ConnectionSight, config: &Config) -> JobSettings {
+    let own = entry.spec.job.clone().unwrap_or_default();
+    let of_connection = match connection {
+        ConnectionSight::Found(connection) => connection.spec.cache.as_ref().and_then(|cache| cache.job.as_ref()),
+        ConnectionSight::Missing(_) | ConnectionSight::Defaults => None,
+    };
+    merge(of_connection.map_or(own.clone(), |job| merge(own, job)), &config.job)
+}
+
+/// Settings, each with a default behind it.
 pub fn merge(own: JobSettings, default: &JobSettings) -> JobSettings {
     let JobSettings {
         resources,

@@ -1,4 +1,4 @@
-//! `/healthz` (the process answers), `/readyz` (it leads, or stands by to lead), and `/metrics`.
+//! `/healthz` (the process answers), `/readyz` (it leads or stands by to lead, and the webhook can answer), and `/metrics`.
 
 use super::metrics::{CONTENT_TYPE, Metrics};
 use axum::Router;
@@ -7,24 +7,31 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// What the health server tells.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Health {
-    ready: Arc<AtomicBool>,
+    /// How many of its parts are not ready yet.
+    starting: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
 impl Health {
+    /// Of an operator with so many parts.
+    pub(super) fn of(parts: usize) -> Self {
+        Self { starting: Arc::new(AtomicUsize::new(parts)), metrics: Arc::default() }
+    }
+
     pub(super) fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
     }
 
+    /// One of its parts is ready.
     pub(super) fn ready(&self) {
-        self.ready.store(true, Ordering::Relaxed);
+        self.starting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -41,7 +48,7 @@ pub(super) async fn serve(listener: TcpListener, health: Health, stop: Cancellat
 }
 
 async fn ready(State(health): State<Health>) -> (StatusCode, &'static str) {
-    if health.ready.load(Ordering::Relaxed) {
+    if health.starting.load(Ordering::Relaxed) == 0 {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "starting\n")

@@ -9,9 +9,11 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// The type of what [`Metrics::text`] gives.
 pub(super) use prometheus_text::CONTENT_TYPE;
@@ -33,6 +35,7 @@ pub(super) struct Metrics {
     failed_attempts: Family<Labels<2>, Counter>,
     failed_rounds: Family<Labels<1>, Counter>,
     left_behind: Counter,
+    webhook: Family<Labels<1>, Histogram, fn() -> Histogram>,
     watched: Arc<OnceLock<Watched>>,
 }
 
@@ -42,6 +45,7 @@ impl Default for Metrics {
         let failed_attempts = Family::<Labels<2>, Counter>::default();
         let failed_rounds = Family::<Labels<1>, Counter>::default();
         let left_behind = Counter::default();
+        let webhook = Family::<Labels<1>, Histogram, fn() -> Histogram>::new_with_constructor(seconds);
         let watched = Arc::default();
         registry.register(
             "failed_attempts",
@@ -58,8 +62,13 @@ impl Default for Metrics {
             "Entries that went though their files may still be there: their namespace was deleted, or they were forced",
             left_behind.clone(),
         );
+        registry.register(
+            "webhook_seconds",
+            "How long the webhook took for a Pod, by what became of it",
+            webhook.clone(),
+        );
         registry.register_collector(Box::new(Gauges(Arc::clone(&watched))));
-        Self { registry, failed_attempts, failed_rounds, left_behind, watched }
+        Self { registry, failed_attempts, failed_rounds, left_behind, webhook, watched }
     }
 }
 
@@ -82,12 +91,21 @@ impl Metrics {
         self.left_behind.inc();
     }
 
+    pub(super) fn webhook_took(&self, outcome: &'static str, time: Duration) {
+        self.webhook.get_or_create(&[("outcome", outcome.to_owned())]).observe(time.as_secs_f64());
+    }
+
     /// All of it, in Prometheus' text format.
     pub(super) fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_text::encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+/// From a quarter of a millisecond to a second.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_25, 2.0, 13))
 }
 
 /// What is counted when somebody asks.
@@ -103,12 +121,14 @@ impl Collector for Gauges {
 }
 
 fn tell(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let Figures { entries, model_bytes, pods, volumes } = figures;
+    let Figures { entries, model_bytes, pods, gated_pods, not_injected_pods, volumes } = figures;
     let by_phase = entries.iter().map(|(phase, count)| ([("phase", format!("{phase:?}"))], *count));
     gauge(encoder, "entries", "Entries, by phase", by_phase)?;
     for (name, help, value) in [
         ("model_bytes", "The size of the models that entries keep.", *model_bytes),
         ("using_pods", "Pods that use a model.", *pods),
+        ("gated_pods", "Pods that wait for their models at the scheduling gate.", *gated_pods),
+        ("not_injected_pods", "Pods that ask for models by label and got none.", *not_injected_pods),
     ] {
         ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
     }
@@ -208,6 +228,11 @@ mod tests {
         metrics.attempt_failed("ModelCacheEntry", "OutOfSpace");
         metrics.round_failed("ModelCacheExport");
         metrics.files_left_behind();
+        metrics.webhook_took("changed", Duration::from_millis(2));
+        let mut asks = pod("asks");
+        asks["metadata"]["labels"] = json!({"modelcache.dev/inject": "true"});
+        asks["status"]["phase"] = "Pending".into();
+        asks["spec"]["volumes"] = json!([]);
         let manifest = json!({"sha256": "0", "files": 1, "bytes": 1000});
         metrics.watch(Watched {
             entries: watched(vec![
@@ -215,7 +240,7 @@ mod tests {
                 entry("evicted", &json!({"phase": "Evicted", "manifest": manifest})),
                 entry("new", &Value::Null),
             ]),
-            consumers: watched(vec![pod("web-1"), pod("web-2")]),
+            consumers: watched(vec![pod("web-1"), pod("web-2"), asks]),
             // The older one comes last: it is the time that counts.
             inventories: watched(vec![
                 inventory("newer", "2026-11-24T10:00:00Z", 40),
@@ -234,6 +259,9 @@ mod tests {
             r#"modelcache_entries{phase="Failed"} 0"#,
             "modelcache_model_bytes 1000",
             "modelcache_using_pods 2",
+            "modelcache_gated_pods 0",
+            "modelcache_not_injected_pods 1",
+            r#"modelcache_webhook_seconds_count{outcome="changed"} 1"#,
             r#"modelcache_volume_model_bytes{namespace="team-a",claim="models",sub_path=""} 40"#,
             r#"modelcache_volume_orphan_bytes{namespace="team-a",claim="models",sub_path=""} 7"#,
             r#"modelcache_volume_staging_bytes{namespace="team-a",claim="models",sub_path=""} 5"#,

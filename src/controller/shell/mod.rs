@@ -4,6 +4,7 @@
 
 mod connections;
 mod health;
+mod known;
 mod leader;
 mod metrics;
 mod observe;
@@ -11,10 +12,14 @@ mod pods;
 mod preseed;
 mod reconcile;
 mod scene;
+mod slots;
 mod uninstall;
+mod waiting;
+mod webhook;
 mod write;
 
 pub use uninstall::{Uninstall, uninstall};
+pub use webhook::WebhookOptions;
 
 use crate::api::{
     HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, Phase, label,
@@ -27,6 +32,7 @@ use futures::{Stream, StreamExt, stream};
 use health::Health;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use known::{News, Watches};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{Controller, controller, watcher};
@@ -34,10 +40,15 @@ use kube::{Api, Client, Resource, ResourceExt};
 use metrics::{Metrics, Watched};
 use pods::{Pods, Touched};
 use reconcile::{Context, Round};
+use slots::{Line, Slots};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use webhook::Surroundings;
+use write::Subject;
 
 /// How the operator's process is run.
 #[derive(Debug, Clone)]
@@ -50,6 +61,8 @@ pub struct Options {
     pub lease_namespace: String,
     /// This process's name in the Lease.
     pub identity: String,
+    /// How the webhook is run; absent: it is not.
+    pub webhook: Option<WebhookOptions>,
 }
 
 /// Why the operator ended.
@@ -61,8 +74,8 @@ pub enum ShellError {
     /// No way to the cluster's address.
     #[error("failed to read the kubeconfig")]
     Kubeconfig(#[source] kube::config::InferConfigError),
-    /// The address for health is taken.
-    #[error("failed to listen on {0} for health checks")]
+    /// An address is taken.
+    #[error("failed to listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
     /// Another operator may lead now: this one must stop.
     #[error("lost the lease: another operator may lead now")]
@@ -91,18 +104,20 @@ async fn connect() -> Result<Client, ShellError> {
 /// Runs the operator until `stop` is cancelled.
 pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellError> {
     let client = connect().await?;
-    let health = Health::default();
-    let listener = tokio::net::TcpListener::bind(options.health_listen)
-        .await
-        .map_err(|error| ShellError::Listen(options.health_listen, error))?;
+    let health = Health::of(if options.webhook.is_some() { 2 } else { 1 });
+    let listener = listen(options.health_listen).await?;
     let server = tokio::spawn(health::serve(listener, health.clone(), stop.clone()));
+    let (watches, mut watching) = Watches::new();
+    let news = watching.listen();
+    tokio::spawn(watching.watch(client.clone(), stop.clone()));
+    let webhook = ask(&client, &options, &watches, &health, &stop).await?;
     let mut lease = leader::Leader::new(client.clone(), &options.lease_namespace, &options.identity);
     health.ready();
     if lease.acquire(&stop).await {
         tracing::info!(identity = options.identity, "leads");
         // Not a child of `stop`: the work must not end before the lease's keeper does, since what has ended cannot be awaited.
         let working = CancellationToken::new();
-        let work = control(client, options, health.metrics(), working.clone());
+        let work = control(client, options, (watches, news), health.metrics(), working.clone());
         tokio::pin!(work);
         let lost = tokio::select! {
             // It ends when it is told to. An end of its own is no reason to keep the Lease.
@@ -118,7 +133,32 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellE
         lease.release().await;
     }
     let _ = server.await;
+    let _ = webhook.await;
     Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ShellError> {
+    TcpListener::bind(address).await.map_err(|error| ShellError::Listen(address, error))
+}
+
+/// Starts the webhook, where there is to be one.
+async fn ask(
+    client: &Client,
+    options: &Options,
+    watches: &Watches,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<JoinHandle<()>, ShellError> {
+    let Some(webhook) = options.webhook.clone() else { return Ok(tokio::spawn(async {})) };
+    let listener = listen(webhook.listen).await?;
+    let around = Surroundings {
+        client: client.clone(),
+        namespace: options.lease_namespace.clone(),
+        config: options.config.clone(),
+        watches: watches.clone(),
+        metrics: health.metrics(),
+    };
+    Ok(tokio::spawn(webhook::run(listener, webhook, around, health.clone(), stop.clone())))
 }
 
 /// The pause after an error of a watch. All watches share it, and each has errors of its own when the API server was
@@ -142,19 +182,36 @@ fn made_for(uid_label: &str) -> watcher::Config {
     watcher::Config::default().labels(uid_label)
 }
 
-async fn control(client: Client, options: Options, metrics: Arc<Metrics>, stop: CancellationToken) {
+async fn control(
+    client: Client,
+    options: Options,
+    (watches, news): (Watches, UnboundedReceiver<News>),
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
     let (consumers, mut pods) = Pods::new();
     let entries = all::<ModelCacheEntry>(&client, &mut pods);
     let preseed = Box::pin(preseed::run(client.clone(), options.config.preseed.clone(), stop.clone()));
     let inventories = of_inventories(&client, &mut pods);
     metrics.watch(Watched { entries: entries.store(), consumers: consumers.clone(), inventories: inventories.store() });
-    let context =
-        Arc::new(Context::new(client.clone(), options.config, options.identity, entries.store(), consumers, metrics));
-    let entries = of_entries(entries, &client, &mut pods);
+    let connections = Controller::new(Api::<HubConnection>::all(client.clone()), watcher::Config::default());
+    let (jobs, mut slots) = Slots::new();
+    let line = Line {
+        jobs,
+        entries: entries.store(),
+        connections: connections.store(),
+        consumers,
+        config: options.config.clone(),
+    };
+    let context = Arc::new(Context::new(client.clone(), options.config, options.identity, line.clone(), metrics));
+    let entries = of_entries(entries, &client, &mut pods).reconcile_on(whose_turn_it_is(slots.listen(), line));
     let (exports, imports) = (of_exports(&client, &mut pods), of_imports(&client, &mut pods));
-    let connections = of_connections(&client, &mut pods);
+    let connections = of_connections(connections, &client, &mut pods, slots.listen());
+    let waiting = waiting::run(Arc::clone(&context), watches, pods.listen(), news, stop.clone());
     tokio::join!(
-        Box::pin(pods.watch(client, stop.clone())),
+        Box::pin(waiting),
+        Box::pin(pods.watch(client.clone(), stop.clone())),
+        Box::pin(slots.watch(client, stop.clone())),
         Box::pin(run_loop(entries, &context, &stop)),
         Box::pin(run_loop(exports, &context, &stop)),
         Box::pin(run_loop(imports, &context, &stop)),
@@ -204,14 +261,31 @@ fn of_entries(entries: Controller<ModelCacheEntry>, client: &Client, pods: &mut 
         })
 }
 
-fn of_connections(client: &Client, pods: &mut Pods) -> Controller<HubConnection> {
-    let connections = Controller::new(Api::<HubConnection>::all(client.clone()), watcher::Config::default());
-    let (of_pod, store) = (connections.store(), connections.store());
+/// The entries whose turn it is when something happened to Jobs that take from Hubs.
+fn whose_turn_it_is(
+    jobs: UnboundedReceiver<slots::Touched>,
+    line: Line,
+) -> impl Stream<Item = ObjectRef<ModelCacheEntry>> + Send + 'static {
+    jobs.flat_map(move |_| stream::iter(line.next()))
+}
+
+fn of_connections(
+    connections: Controller<HubConnection>,
+    client: &Client,
+    pods: &mut Pods,
+    jobs: UnboundedReceiver<slots::Touched>,
+) -> Controller<HubConnection> {
+    let (of_pod, of_job, store) = (connections.store(), connections.store(), connections.store());
     connections
         .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(GATHERED))
         .trigger_backoff(WatchPause)
         .reconcile_on(touched_by(pods.listen(), of_pod, |pod, connection: &HubConnection| {
-            (pod.worker.is_none() || pod.is_export) && connection.namespace() == pod.namespace()
+            let is_of_check = pod.worker.is_some() && pod.worker == connection.metadata.uid;
+            is_of_check || ((pod.worker.is_none() || pod.is_export) && connection.namespace() == pod.namespace())
+        }))
+        .owns(Api::<Job>::all(client.clone()), made_for(HubConnection::UID_LABEL))
+        .reconcile_on(jobs.flat_map(move |touched| {
+            stream::iter(those_where(&of_job, |connection| touched.concerns(connection.metadata.uid.as_ref())))
         }))
         .watches(Api::<ModelCacheEntry>::all(client.clone()), watcher::Config::default(), move |entry| {
             those_where(&store, |connection| matters(&entry) && connection.namespace() == entry.namespace())

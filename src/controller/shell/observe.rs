@@ -11,6 +11,7 @@ use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
 use crate::controller::plan::inventory::ObservedInventory;
 use crate::controller::plan::placement::{NodeSight, nodes_to_see};
+use crate::controller::plan::queue::{self, Queue};
 use crate::controller::plan::{
     ConnectionSight, Consumer, Observed, Scene, archive_claim, attempt, peers, room, wanted_claim,
 };
@@ -41,6 +42,8 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
     scene.consumers = consumers(context, &namespace, loses_files(entry)).await?;
     let limited = matches!(&connection, ConnectionSight::Found(connection) if room::has_limits(connection));
     scene.nodes = nodes(client, &scene).await?;
+    let hub_is_limited = context.config.max_concurrent_jobs.is_some()
+        || matches!(&connection, ConnectionSight::Found(connection) if queue::limit_of(connection).is_some());
     let mut observed = Observed {
         entry: entry.clone(),
         config: context.config.clone(),
@@ -48,6 +51,7 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         scene,
         peers: peers(entry, context.entries.state().iter().map(AsRef::as_ref)),
         readers: Vec::new(),
+        queue: if hub_is_limited { context.line.queue().await } else { Queue::default() },
         not_grown: None,
         neighbours: if limited { neighbours(context, &namespace) } else { Vec::new() },
         namespace_terminating: false,
@@ -70,11 +74,25 @@ pub(super) async fn connection_use(
     let namespace = connection.namespace().unwrap_or_default();
     // The entries' watch may have heard of none yet; it ends with the operator, and then this round ends too.
     let _ = context.entries.wait_until_ready().await;
+    let subject = Subject {
+        namespace: &namespace,
+        label: label::CHECK_UID,
+        uid: connection.uid().unwrap_or_default(),
+        claim: None,
+        archive_claim: None,
+        recorded: connection.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
+    };
+    let now = Timestamp::now();
+    let scene = scene::observe(&context.client, &subject, now).await?;
     Ok(ObservedConnection {
         connection: connection.clone(),
         entries: neighbours(context, &namespace),
         consumers: consumers(context, &namespace, false).await?,
-        now: Timestamp::now(),
+        config: context.config.clone(),
+        scene,
+        running: context.line.running().await,
+        now,
+        nonce: nonce(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! One round for one object: observe, plan, apply, patch.
 
 use super::metrics::Metrics;
+use super::slots::Line;
 use super::write::Subject;
 use super::{observe, write};
 use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory};
@@ -13,7 +14,7 @@ use crate::controller::plan::{self, Consumer, Met, Observed, Plan, export, impor
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::Store;
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub(super) struct Context {
     pub(super) entries: Store<ModelCacheEntry>,
     /// The Pods that may have to do with models.
     pub(super) consumers: Store<Consumer>,
+    /// Who takes from Hubs and who waits for that.
+    pub(super) line: Line,
     metrics: Arc<Metrics>,
     /// Held while a Job is created: see [`mod@write`].
     pub(super) job_creation: tokio::sync::Mutex<()>,
@@ -34,22 +37,16 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(
-        client: Client,
-        config: Config,
-        identity: String,
-        entries: Store<ModelCacheEntry>,
-        consumers: Store<Consumer>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub(super) fn new(client: Client, config: Config, identity: String, line: Line, metrics: Arc<Metrics>) -> Self {
         let reporter = Reporter { controller: "modelcache".to_owned(), instance: Some(identity) };
         let recorder = Recorder::new(client.clone(), reporter);
         Self {
             client,
             config,
             recorder,
-            entries,
-            consumers,
+            entries: line.entries.clone(),
+            consumers: line.consumers.clone(),
+            line,
             metrics,
             job_creation: tokio::sync::Mutex::default(),
             failures: Mutex::default(),
@@ -116,9 +113,8 @@ impl Round for HubConnection {
     fn decide(observed: &ObservedConnection) -> Plan<Self::Status> {
         connection::decide(observed)
     }
-    fn obstructed(observed: &ObservedConnection, _: &Met<'_>, _: &[Met<'_>]) -> Plan<Self::Status> {
-        // There is nothing to do for one.
-        connection::decide(observed)
+    fn obstructed(observed: &ObservedConnection, first: &Met<'_>, _: &[Met<'_>]) -> Plan<Self::Status> {
+        connection::obstructed(observed, &first.obstacle)
     }
 }
 
@@ -226,7 +222,11 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
 
 /// How long to wait after a round that failed: the cluster is unwell, or we are.
 #[expect(clippy::needless_pass_by_value, reason = "the controller hands both over")]
-pub(super) fn after_error<K: Subject>(object: Arc<K>, error: &RoundError, context: Arc<Context>) -> Action {
+pub(super) fn after_error<K: Resource<DynamicType = ()>>(
+    object: Arc<K>,
+    error: &RoundError,
+    context: Arc<Context>,
+) -> Action {
     const FIRST_MS: u64 = 500;
     const LONGEST_MS: u64 = 60_000;
     let (RoundError::Observe(cause) | RoundError::Apply(cause) | RoundError::Status(cause)) = error;

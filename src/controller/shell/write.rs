@@ -6,17 +6,19 @@
 use super::reconcile::Context;
 use crate::api::status::AttemptsStatus;
 use crate::api::{
-    FIELD_MANAGER, FINALIZER, HubConnection, HubConnectionStatus, ModelCacheEntry, ModelCacheEntryStatus,
+    FIELD_MANAGER, FINALIZER, GATE, HubConnection, HubConnectionStatus, ModelCacheEntry, ModelCacheEntryStatus,
     ModelCacheExport, ModelCacheExportStatus, ModelCacheImport, ModelCacheImportStatus, ModelCacheInventory,
     ModelCacheInventoryStatus, label,
 };
-use crate::controller::plan::{Action, Notice, Obstacle, Why, writers};
+use crate::controller::plan::{Action, Notice, Obstacle, Why, queue, writers};
 use crate::format::outcome::shorten;
 use crate::ident::Reason;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{NamespaceResourceScope, Status};
@@ -59,14 +61,13 @@ impl Subject for ModelCacheEntry {
 }
 
 impl Subject for HubConnection {
-    /// Nothing is made for a connection.
-    const UID_LABEL: &'static str = "";
+    const UID_LABEL: &'static str = label::CHECK_UID;
     type Status = HubConnectionStatus;
     fn said(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
-    fn attempts(_: &Self::Status) -> Option<&AttemptsStatus> {
-        None
+    fn attempts(status: &Self::Status) -> Option<&AttemptsStatus> {
+        status.attempts.as_ref()
     }
 }
 
@@ -145,7 +146,7 @@ pub(super) async fn act<K: Subject>(
     }
 }
 
-/// One writer at a time per (claim, subPath, repo). Only the leader creates Jobs, and it does so one at a time: the list and
+/// One writer at a time per (claim, subPath, repo), and no more Jobs than a connection or the operator lets take from a Hub. Only the leader creates Jobs, and it does so one at a time: the list and
 /// the creation cannot be parted by another creation.
 async fn create_job<K: Subject>(
     context: &Context,
@@ -154,11 +155,21 @@ async fn create_job<K: Subject>(
     object: &K,
 ) -> Result<Option<Obstacle>, kube::Error> {
     let api = Api::<Job>::namespaced(context.client.clone(), namespace);
-    let Some(volume) = job.labels().get(label::VOLUME) else {
-        // It writes to no model's volume.
+    let (volume, budgets) = (job.labels().get(label::VOLUME), queue::budgets(job, &context.config));
+    if volume.is_none() && budgets.is_empty() {
+        // It writes to no model's volume, and takes nothing that is limited.
         return create(&api, job, object).await;
-    };
+    }
     let _one_at_a_time = context.job_creation.lock().await;
+    for budget in &budgets {
+        let counted = ListParams::default().labels(&format!("{}={}", budget.label, budget.value));
+        let jobs = Api::<Job>::all(context.client.clone()).list(&counted).await?;
+        let pods = Api::<Pod>::all(context.client.clone()).list(&counted).await?;
+        if queue::is_spent(job, &jobs.items, &pods.items, budget.limit) {
+            return Ok(Some(Obstacle::Full));
+        }
+    }
+    let Some(volume) = volume else { return create(&api, job, object).await };
     let same_volume = ListParams::default().labels(&format!("{}={volume}", label::VOLUME));
     let jobs = api.list(&same_volume).await?;
     let pods = Api::<Pod>::namespaced(context.client.clone(), namespace).list(&same_volume).await?;
@@ -231,7 +242,7 @@ fn is_refusal(status: &Status) -> bool {
         "Invalid" => true,
         // Our own missing rights are an error of the installation, and not the entry's.
         "Forbidden" => {
-            status.message.contains("quota")
+            is_quota(status)
                 || status.message.contains("LimitRange")
                 || status.message.contains("is forbidden: maximum")
                 || status.message.contains("is forbidden: minimum")
@@ -240,6 +251,10 @@ fn is_refusal(status: &Status) -> bool {
         }
         _ => false,
     }
+}
+
+fn is_quota(status: &Status) -> bool {
+    status.reason == "Forbidden" && status.message.contains("quota")
 }
 
 fn refusal(kind: &str, name: &str, status: &Status) -> Why {
@@ -355,7 +370,7 @@ pub(super) async fn status<K: Subject>(context: &Context, object: &K, status: &K
 }
 
 /// Tells people; an event that cannot be written is logged and lost.
-pub(super) async fn notice<K: Subject>(context: &Context, object: &K, notice: &Notice) {
+pub(super) async fn notice(context: &Context, object: &impl Resource<DynamicType = ()>, notice: &Notice) {
     let event = Event {
         type_: if notice.warning { EventType::Warning } else { EventType::Normal },
         reason: notice.reason.clone(),
@@ -368,6 +383,72 @@ pub(super) async fn notice<K: Subject>(context: &Context, object: &K, notice: &N
         Err(error) if is_about_an_end(&error) => {}
         Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "an event was not written"),
     }
+}
+
+/// Creates an entry that a Pod waits for; what is there already under its name stays. Gives why the API server does not want it.
+pub(super) async fn populate(client: &Client, entry: &ModelCacheEntry) -> Result<Option<Why>, kube::Error> {
+    match create_absent(client, entry).await {
+        Ok(_) => Ok(None),
+        Err(kube::Error::Api(status)) if is_refusal(&status) => {
+            let message = format!("entry {:?} is refused by the API server: {}", entry.name_any(), status.message);
+            let reason = if is_quota(&status) { Reason::QuotaExceeded } else { Reason::PolicyDenied };
+            Ok(Some(Why::new(reason, message)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes our scheduling gate off a Pod, at the place where it was seen. Where it is not there any more, the watch tells of it.
+pub(super) async fn lift_gate(
+    client: &Client,
+    pod: &impl Resource<DynamicType = ()>,
+    at: usize,
+) -> Result<(), kube::Error> {
+    let meta = pod.meta();
+    let api = Api::<Pod>::namespaced(client.clone(), meta.namespace.as_deref().unwrap_or_default());
+    let gate = format!("/spec/schedulingGates/{at}");
+    let patch = json!([
+        { "op": "test", "path": "/metadata/uid", "value": meta.uid },
+        { "op": "test", "path": gate, "value": { "name": GATE } },
+        { "op": "remove", "path": gate },
+    ]);
+    match api.patch(meta.name.as_deref().unwrap_or_default(), &PatchParams::default(), &json_patch(patch)?).await {
+        // 422: a test failed.
+        Err(kube::Error::Api(status)) if status.code == 422 => Ok(()),
+        other => gone_is_fine(other.map(|_| ())),
+    }
+}
+
+/// Keeps the webhook's certificate in its Secret, at the version that was read; nothing where another operator was faster.
+pub(super) async fn put_certificate(client: &Client, secret: &Secret) -> Result<Option<Secret>, kube::Error> {
+    let api = Api::<Secret>::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
+    match api.replace(&secret.name_any(), &PostParams::default(), secret).await {
+        Ok(kept) => Ok(Some(kept)),
+        Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells the API server whom to trust when it asks the webhook.
+pub(super) async fn put_ca_bundle(
+    client: &Client,
+    configuration: &MutatingWebhookConfiguration,
+    bundle: &ByteString,
+) -> Result<(), kube::Error> {
+    let webhooks = configuration.webhooks.iter().flatten().enumerate();
+    let operations = webhooks.flat_map(|(index, webhook)| {
+        [
+            json!({ "op": "test", "path": format!("/webhooks/{index}/name"), "value": webhook.name }),
+            json!({ "op": "add", "path": format!("/webhooks/{index}/clientConfig/caBundle"), "value": bundle }),
+        ]
+    });
+    let patch = json_patch(operations.collect())?;
+    let api = Api::<MutatingWebhookConfiguration>::all(client.clone());
+    gone_is_fine(api.patch(&configuration.name_any(), &PatchParams::default(), &patch).await.map(|_| ()))
+}
+
+fn json_patch(operations: serde_json::Value) -> Result<Patch<()>, kube::Error> {
+    serde_json::from_value(operations).map(Patch::Json).map_err(kube::Error::SerdeError)
 }
 
 /// Creates or replaces the Lease; a conflict means that another was faster.

@@ -35,6 +35,55 @@ fn choice(weights: Weights, include: &[&str], exclude: &[&str]) -> FileChoice {
     FileChoice { weights, include: owned(include), exclude: owned(exclude) }
 }
 
+fn select(files: Vec<Listed>, choice: &FileChoice) -> Result<Vec<Listed>, SelectError> {
+    super::select(files, choice, None)
+}
+
+/// What is left of these files where only these formats are allowed.
+fn allowed(names_of: &[&str], weights: Weights, formats: &[Weights]) -> Result<Vec<String>, SelectError> {
+    let policy = Policy { origin: "HubConnection \"a\"".into(), repos: Vec::new(), weights: formats.to_vec() };
+    super::select(files(names_of), &choice(weights, &[], &[]), Some(&policy)).map(names)
+}
+
+#[test]
+fn auto_takes_the_first_format_that_is_allowed() {
+    let listing = ["a.bin", "a.gguf", "a.safetensors", "config.json"];
+    let of = |formats: &[Weights]| allowed(&listing, Weights::Auto, formats).unwrap();
+    assert_eq!(of(&[Weights::Gguf]), ["a.gguf", "config.json"]);
+    assert_eq!(of(&[Weights::Gguf, Weights::Safetensors]), ["a.safetensors", "config.json"]);
+    assert_eq!(of(&[Weights::Pytorch]), ["a.bin", "config.json"]);
+}
+
+#[test]
+fn no_pickle_comes_along_where_only_safetensors_are_allowed() {
+    let listing = ["a.bin", "a.safetensors", "config.json", "scheduler.pt", "vectors.PKL", "x/model.ckpt"];
+    for weights in [Weights::Auto, Weights::All, Weights::Safetensors] {
+        let left = allowed(&listing, weights, &[Weights::Safetensors]).unwrap();
+        assert_eq!(left, ["a.safetensors", "config.json"], "{weights:?}");
+    }
+}
+
+#[test]
+fn weights_in_forbidden_formats_alone_are_denied_and_named() {
+    for (listing, weights) in [
+        (vec!["config.json", "a.bin"], Weights::Auto),
+        (vec!["config.json", "a.bin", "b.onnx"], Weights::All),
+        (vec!["config.json", "a.bin", "b.safetensors"], Weights::Pytorch),
+        (vec!["model.ckpt"], Weights::Auto),
+    ] {
+        let error = allowed(&listing, weights, &[Weights::Safetensors]).unwrap_err();
+        assert_eq!(error.reason(), Reason::PolicyDenied);
+        let said = error.to_string();
+        assert!(said.contains(listing.iter().find(|name| !name.contains("config")).unwrap()), "{said}");
+        assert!(said.contains("HubConnection \"a\"") && said.contains("Safetensors"), "{said}");
+    }
+}
+
+#[test]
+fn a_model_without_weights_is_allowed() {
+    assert_eq!(allowed(&["tokenizer.json"], Weights::Auto, &[Weights::Safetensors]).unwrap(), ["tokenizer.json"]);
+}
+
 fn names(chosen: Vec<Listed>) -> Vec<String> {
     chosen.into_iter().map(|file| file.path).collect()
 }

@@ -173,7 +173,7 @@ fn source(world: &World, key: &Key, version: u32, choice: Choice) -> Sha256 {
 /// Does a step in a process of its own that may do so many writes; says whether it lived.
 async fn run(world: &mut World, work: Work, writes: usize) -> (Result<Finished, EngineError>, bool) {
     let volume = world.process(writes);
-    let task = Task { nonce: "n".to_owned(), volume: volume.clone(), sub_path: None, work };
+    let task = Task { nonce: "n".to_owned(), volume: volume.clone(), sub_path: None, policy: None, work };
     let retry = Retry { tries: 2, first: Duration::ZERO, longest: Duration::ZERO };
     let limits = Limits { retry, ..Limits::default() };
     let settings = Settings { limits, connections_max: 2, ignores_case: Some(false), ..Settings::default() };

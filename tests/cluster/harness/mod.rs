@@ -10,6 +10,7 @@ pub mod gate;
 pub mod lab;
 pub mod look;
 pub mod operator;
+pub mod pods;
 pub mod stage;
 pub mod volume;
 pub mod wait;

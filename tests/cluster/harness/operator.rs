@@ -56,6 +56,15 @@ pub fn process(pod: &Pod) -> Option<u32> {
     task.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Waits until none of its Pods is left: one that was told to stop answers for a moment more.
+pub async fn until_gone(client: &Client) {
+    let end = tokio::time::Instant::now() + DEADLINE;
+    while !pods(client).await.is_empty() {
+        assert!(tokio::time::Instant::now() < end, "the operator should be gone");
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
 /// The Pod that leads, by the Lease.
 pub async fn leader(client: &Client) -> String {
     let lease = Api::<Lease>::namespaced(client.clone(), &namespace()).get(LEASE).await.unwrap();

@@ -144,8 +144,21 @@ impl Stage {
         }
     }
 
-    /// Waits for an event about an entry.
-    pub async fn until_event(&self, entry: &ModelCacheEntry, reason: &str) -> Event {
+    /// Waits until a Pod's log has a line of exactly this; gives all of it.
+    pub async fn until_says_in_log(&self, pod: &str, line: &str) -> String {
+        let end = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let said = self.kubectl(&["logs", pod]);
+            if said.lines().any(|said| said == line) {
+                return said;
+            }
+            assert!(tokio::time::Instant::now() < end, "{pod} should say {line:?}: {said}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Waits for an event about an object.
+    pub async fn until_event(&self, entry: &impl ResourceExt, reason: &str) -> Event {
         let about = watcher::Config::default().fields(&format!("involvedObject.uid={}", entry.uid().unwrap()));
         let mut events = pin!(watcher(self.api::<Event>(), about).applied_objects());
         let find = async {

@@ -130,17 +130,24 @@ impl Operator {
 
     /// What is to be said of a connection: all of it is in the watches' memories.
     fn says(&self, connection: &Arc<HubConnection>, around: &mut Surroundings<'_>) -> Stage {
-        let plan = connection::decide(&self.observed_connection(connection, around.cluster.now));
+        let plan = connection::decide(&self.observed_connection(connection, around));
         around.story.tell(|| format!("says of connection {}: {:?}", connection.name_any(), plan.status.claims));
         Stage::Says(Arc::clone(connection), Box::new(plan))
     }
 
-    fn observed_connection(&self, connection: &HubConnection, now: Timestamp) -> ObservedConnection {
+    fn observed_connection(&self, connection: &HubConnection, around: &Surroundings<'_>) -> ObservedConnection {
+        let mut connection = connection.clone();
+        // Its check is not simulated.
+        connection.status.get_or_insert_default().checked_generation = connection.metadata.generation;
         ObservedConnection {
-            connection: connection.clone(),
+            connection,
             entries: self.known.values().cloned().collect(),
             consumers: self.consumers.values().cloned().collect(),
-            now,
+            config: around.config.clone(),
+            scene: Scene::default(),
+            running: Vec::new(),
+            now: around.cluster.now,
+            nonce: String::new(),
         }
     }
 
@@ -206,7 +213,7 @@ impl Operator {
             }
         }
         for connection in self.connections.values() {
-            let plan = connection::decide(&self.observed_connection(connection, now));
+            let plan = connection::decide(&self.observed_connection(connection, around));
             if connection.status.as_ref() != Some(&plan.status) {
                 found.push(format!("{}: {:?} -> {:?}", connection.name_any(), connection.status, plan.status));
             }

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use modelcache::api::{ModelCacheEntry, Phase, label};
 use modelcache::controller::plan::placement::{NodeSight, nodes_to_see};
+use modelcache::controller::plan::queue::Queue;
 use modelcache::controller::plan::{
     ConnectionSight, Consumer, Observed, Scene, archive_claim, attempt, peers, room, wanted_claim,
 };
@@ -65,6 +66,7 @@ impl Operator {
             scene,
             peers: peers(entry, self.known.values().map(AsRef::as_ref)),
             readers: Vec::new(),
+            queue: Queue::default(),
             neighbours: if is_limited { self.known.values().cloned().collect() } else { Vec::new() },
             not_grown: None,
             namespace_terminating: entry.metadata.deletion_timestamp.is_some() && cluster.is_terminating,

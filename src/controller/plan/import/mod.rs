@@ -161,6 +161,8 @@ pub fn obstructed(observed: &ObservedImport, met: &[Met<'_>]) -> Plan<ModelCache
     for Met { action, obstacle } in met {
         let why = match obstacle {
             Obstacle::Denied(why) => why.clone(),
+            // Nothing that an import makes takes from a Hub.
+            Obstacle::Full => continue,
             Obstacle::Busy(writer) => Why::new(Reason::Conflict, format!("waits for {writer}")),
         };
         if let Action::CreateEntry(entry) = action {

@@ -362,6 +362,10 @@ fn the_connection_says_who_would_go_before_anybody_goes() {
             connection: connection(&limits),
             entries: shared(entries),
             consumers: Vec::new(),
+            config: shared_claim().config,
+            scene: Scene::default(),
+            running: Vec::new(),
+            nonce: "word".to_owned(),
             now: crate::controller::fixture::now(),
         };
         let plan = connection::decide(&observed);

@@ -1,14 +1,19 @@
 //! What is decided, told as stories: a world, a plan, the world after it.
 
 mod archive;
+mod check;
 mod deletion;
+mod effective;
 mod eviction;
 mod export;
 mod import;
 mod inventory;
 mod lifecycle;
 mod placement;
+mod policy;
+mod queue;
 mod sizing;
+mod storage;
 mod trouble;
 mod update;
 mod usage;

@@ -216,6 +216,23 @@ fn what_was_replaced_goes_when_nobody_can_have_it_any_more() {
 }
 
 #[test]
+fn who_asks_for_a_check_gets_one_whatever_is_tidied() {
+    let (_, world) = checked(ready(json!({"policy": "Track", "keep": 0})), NEWER);
+    let mut world = round(world).1;
+    world.scene.consumers = vec![by_path("meanwhile", 60)];
+    let (_, world) = round(updated(world.later(60)));
+    let (_, mut world) = round(world.forgotten());
+    world.scene.consumers.clear();
+    let asked = world.clone().annotated(annotation::RETRY, "now");
+    assert!(matches!(task(&decide(&asked)), Work::Resolve(_)), "the Hub is asked first");
+    let (_, world) = round(world);
+    let (plan, world) = round(world.annotated(annotation::RETRY, "now"));
+    assert_eq!(kinds(&plan), [""; 0], "the tidying is under way");
+    let (_, world) = round(updated(world.later(60)));
+    assert!(matches!(task(&decide(&world.forgotten())), Work::Resolve(_)), "the Hub is asked after it");
+}
+
+#[test]
 fn nothing_goes_that_is_kept() {
     let (_, world) = checked(ready(json!({"policy": "Track", "keep": 1})), NEWER);
     let (_, world) = round(updated(round(world).1.later(60)));

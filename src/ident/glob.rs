@@ -1,7 +1,7 @@
-//! Python's `fnmatch`, as `huggingface_hub`'s `allow_patterns` use it: `*` crosses `/`, and `dir/` means `dir/*`.
+//! Patterns of names: Python's `fnmatch`, as `huggingface_hub`'s `allow_patterns` use it: `*` crosses `/`, and `dir/` means `dir/*`.
 
-/// One pattern.
-pub(super) struct Glob(Vec<Piece>);
+/// One pattern. Every text is one.
+pub struct Glob(Vec<Piece>);
 
 enum Piece {
     /// `*`
@@ -27,7 +27,8 @@ impl Piece {
 }
 
 impl Glob {
-    pub(super) fn new(pattern: &str) -> Self {
+    /// Reads a pattern.
+    pub fn new(pattern: &str) -> Self {
         let mut chars: Vec<char> = pattern.chars().collect();
         if chars.last() == Some(&'/') {
             chars.push('*');
@@ -55,7 +56,7 @@ impl Glob {
     }
 
     /// Whether the whole text matches. Goes back only to the last `*`, so a hostile pattern costs time but not for ever.
-    pub(super) fn matches(&self, text: &str) -> bool {
+    pub fn matches(&self, text: &str) -> bool {
         let text: Vec<char> = text.chars().collect();
         let (mut piece, mut at) = (0, 0);
         let mut star: Option<(usize, usize)> = None;

@@ -1,0 +1,134 @@
+//! An entry, trimmed to what matters to a Pod that asks for its model.
+
+use super::super::record::condition_of;
+use super::super::storage::storage_of;
+use super::super::wanted::known_model;
+use crate::api::storage::StorageSpec;
+use crate::api::{ModelCacheEntry, Phase, condition};
+use crate::ident::ModelRef;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+/// An entry, trimmed on arrival: every operator that answers the API server keeps those of the whole cluster.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(from = "ModelCacheEntry")]
+pub struct EntrySight {
+    /// Name, namespace, uid, version and times; nothing else is kept.
+    pub(super) metadata: ObjectMeta,
+    /// Its model, as far as it is known.
+    pub model: Option<ModelRef>,
+    /// The volume that it says it uses; absent where a default has to say it yet.
+    pub volume: Option<Volume>,
+    /// The connection that it names.
+    pub connection: Option<String>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Why, in a word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub message: String,
+}
+
+/// The root of a cache.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Volume {
+    /// The claim.
+    pub claim: String,
+    /// The folder below the claim's root; empty for the root.
+    pub root: PathBuf,
+}
+
+impl Volume {
+    /// The volume that an entry of this name has with this storage.
+    pub(super) fn of(storage: &StorageSpec, entry: &str) -> Self {
+        Self {
+            claim: storage.claim_name.clone().unwrap_or_else(|| entry.to_owned()),
+            root: storage.sub_path.as_deref().map(|path| Path::new(path).components().collect()).unwrap_or_default(),
+        }
+    }
+}
+
+impl EntrySight {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Whether it goes.
+    pub fn is_going(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether nothing that is kept of it changed.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let version = other.metadata.resource_version.clone();
+        let metadata = ObjectMeta { resource_version: version, ..self.metadata.clone() };
+        Self { metadata, ..self.clone() } == *other
+    }
+}
+
+impl From<ModelCacheEntry> for EntrySight {
+    fn from(entry: ModelCacheEntry) -> Self {
+        let model = known_model(&entry);
+        let name = entry.metadata.name.as_deref().unwrap_or_default();
+        let volume = storage_of(&entry).map(|storage| Volume::of(storage, name));
+        let status = entry.status.unwrap_or_default();
+        let phase = status.phase.unwrap_or_default();
+        // What is said of a transfer changes every two seconds, and nobody here wants to know.
+        let is_final =
+            matches!(phase, Phase::Ready | Phase::Retrying | Phase::Failed | Phase::Suspended | Phase::Evicted);
+        let ready = condition_of(&status.conditions, condition::READY).filter(|_| is_final).cloned();
+        let (reason, message) = ready.map(|ready| (ready.reason, ready.message)).unwrap_or_default();
+        let metadata = entry.metadata;
+        Self {
+            model,
+            volume,
+            connection: entry.spec.connection_name().map(str::to_owned),
+            phase,
+            reason,
+            message,
+            metadata: ObjectMeta {
+                name: metadata.name,
+                namespace: metadata.namespace,
+                uid: metadata.uid,
+                resource_version: metadata.resource_version,
+                creation_timestamp: metadata.creation_timestamp,
+                deletion_timestamp: metadata.deletion_timestamp,
+                ..ObjectMeta::default()
+            },
+        }
+    }
+}
+
+/// In the API it is an entry.
+impl Resource for EntrySight {
+    type DynamicType = ();
+    type Scope = <ModelCacheEntry as Resource>::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        ModelCacheEntry::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        ModelCacheEntry::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        ModelCacheEntry::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        ModelCacheEntry::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}

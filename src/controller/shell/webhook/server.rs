@@ -1,0 +1,108 @@
+//! What is answered.
+
+use super::Surroundings;
+use super::tls::{Served, TlsListener};
+use crate::controller::config::Config;
+use crate::controller::plan::inject::{Admission, admit, is_unsure};
+use crate::controller::shell::known::Watches;
+use crate::controller::shell::metrics::Metrics;
+use crate::controller::shell::reconcile;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::core::DynamicObject;
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// A Pod has 1.5 MiB at most, and a request holds it once.
+const BODY_MAX_BYTES: usize = 4 << 20;
+/// Until nobody sends to a Pod any more that is being deleted.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// How long a question to the API server may take. Then what is known must do.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+
+struct Asked {
+    client: Client,
+    watches: Watches,
+    config: Config,
+    metrics: Arc<Metrics>,
+}
+
+/// Answers until a moment after `stop`: the cluster goes on sending for as long as it takes to tell every node.
+pub(super) async fn serve(tcp: TcpListener, served: Arc<Served>, around: &Surroundings, stop: CancellationToken) {
+    let over = CancellationToken::new();
+    let listener = match TlsListener::start(tcp, served, over.clone()) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the webhook does not listen");
+            return;
+        }
+    };
+    let asked = Asked {
+        client: around.client.clone(),
+        watches: around.watches.clone(),
+        config: around.config.clone(),
+        metrics: Arc::clone(&around.metrics),
+    };
+    let router = Router::new()
+        .route("/inject", post(inject))
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .with_state(Arc::new(asked));
+    let lingers = async move {
+        stop.cancelled().await;
+        tokio::time::sleep(LINGER).await;
+        over.cancel();
+    };
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(lingers).await {
+        tracing::error!(error = &error as &dyn std::error::Error, "the webhook ended");
+    }
+}
+
+type Answer = Result<Json<AdmissionReview<DynamicObject>>, StatusCode>;
+
+async fn inject(State(asked): State<Arc<Asked>>, Json(review): Json<AdmissionReview<Pod>>) -> Answer {
+    let begun = Instant::now();
+    let request: AdmissionRequest<Pod> = review.try_into().map_err(|_| StatusCode::BAD_REQUEST)?;
+    let (outcome, response) = answer(&asked, &request).await;
+    asked.metrics.webhook_took(outcome, begun.elapsed());
+    response.map(|response| Json(response.into_review())).ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// What is answered, and a word for it. A Pod is never refused.
+async fn answer(asked: &Asked, request: &AdmissionRequest<Pod>) -> (&'static str, Option<AdmissionResponse>) {
+    let mut response = AdmissionResponse::from(request);
+    let Some(pod) = request.object.as_ref().filter(|_| request.operation == Operation::Create) else {
+        return ("not_asked", Some(response));
+    };
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let mut known = asked.watches.of(namespace, &asked.config);
+    // `kubectl apply` writes a connection and a Pod within milliseconds.
+    if is_unsure(pod, &known) {
+        let fresh = Watches::fresh(&asked.client, namespace, &asked.config);
+        match tokio::time::timeout(ASK_TIMEOUT, fresh).await {
+            Ok(Ok(fresh)) => known = fresh,
+            Ok(Err(error)) => tracing::warn!(error = reconcile::told(&error), "a namespace's entries were not listed"),
+            Err(_) => tracing::warn!("a namespace's entries were not listed in time"),
+        }
+    }
+    match admit(pod, &known) {
+        Admission::NotAsked => ("not_asked", Some(response)),
+        Admission::Untouched(why) => {
+            response.warnings = Some(vec![format!("modelcache: no models are mounted: {why}")]);
+            ("untouched", Some(response))
+        }
+        Admission::Changed { patch, missing } => {
+            let warnings: Vec<_> =
+                missing.iter().map(|why| format!("modelcache: a model is not mounted: {why}")).collect();
+            response.warnings = Some(warnings).filter(|all| !all.is_empty());
+            ("changed", response.with_patch(patch).ok())
+        }
+    }
+}
