@@ -195,10 +195,15 @@ impl World {
                 holds.extend(known.iter().map(|(entry, (place, there))| hold(entry, place, there)));
                 continue;
             };
-            let Folder::Of((repo, commit)) = what else { continue };
-            let of_repo = |there: &Published| there.model.repo == repo;
-            for (entry, (place, there)) in known.iter().filter(|(_, (place, there))| place.1 == *name && of_repo(there))
-            {
+            let (own, (repo, commit)) = match what {
+                Folder::Own(key, place) => (Some(key), place),
+                Folder::Snapshot(place) => (None, place),
+                Folder::Above => continue,
+            };
+            let is_meant = |place: &Place, there: &Published| {
+                place.1 == *name && there.model.repo == repo && own.as_ref().is_none_or(|key| *key == place.2)
+            };
+            for (entry, (place, there)) in known.iter().filter(|(_, (place, there))| is_meant(place, there)) {
                 let earlier = root.kept.get(&(place.2.clone(), commit));
                 let list = if there.commit == commit { Some(*there) } else { earlier };
                 holds.extend(list.map(|list| hold(entry, place, list)));
@@ -262,8 +267,10 @@ fn has_begun(pod: &Pod) -> bool {
 
 /// What a folder of a volume is.
 enum Folder {
-    /// It leads to a snapshot, or is one.
-    Of((RepoId, Commit)),
+    /// It is an entry's own, by its key, and leads to this snapshot. What else is in there is no business of who mounts it.
+    Own(String, (RepoId, Commit)),
+    /// It is a snapshot.
+    Snapshot((RepoId, Commit)),
     /// It has snapshots in it.
     Above,
 }
@@ -275,12 +282,12 @@ fn looked_up(name: &str, root: &Root, folder: &str) -> Option<Folder> {
     for entry in root.entries.values() {
         let model = entry.model.entry_name();
         if below == layout::entry(&model).join(layout::MODEL) || below == layout::view(&model).join(layout::REFS) {
-            return Some(Folder::Of(entry.place()));
+            return Some(Folder::Own(entry.key(), entry.place()));
         }
     }
     for (repo, commit) in root.snapshots.keys() {
         if below == layout::snapshot(repo, commit) {
-            return Some(Folder::Of((repo.clone(), *commit)));
+            return Some(Folder::Snapshot((repo.clone(), *commit)));
         }
         if below == layout::repo(repo) {
             return Some(Folder::Above);

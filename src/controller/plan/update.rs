@@ -213,8 +213,8 @@ fn rest(observed: &Observed, wanted: &Wanted, policy: &Policy, mut actions: Vec<
         update(&mut draft).updating_to = None;
     }
     let step = match next_step(&draft.status, policy, retry.is_some(), observed.now) {
-        // The same task, done once more, lets go of what is kept no more. A wish goes first.
-        Step::Check | Step::Wait(_) if retry.is_none() && may_tidy(observed, &draft.status) => {
+        // The same task, done once more, lets go of what is kept no more.
+        Step::Wait(_) if may_tidy(observed, &draft.status) => {
             let present = draft.status.commit.as_deref().and_then(|commit| commit.parse().ok());
             present.map_or(Step::Check, Step::Fetch)
         }
