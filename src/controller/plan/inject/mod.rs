@@ -1,7 +1,7 @@
 //! Pods that ask for models by a label and an annotation: what is mounted into them, and what they wait for.
 //!
 //! Two decisions, parted by time. At its creation a Pod gets volumes, mounts, variables and a scheduling gate
-//! ([`mod@admit`]); only names and paths that are known at that moment are used, whatever is on the volume. Later, when the models are
+//! (`admit`); only names and paths that are known at that moment are used, whatever is on the volume. Later, when the models are
 //! there, the gate comes off ([`wait`](mod@wait)). The first writes nothing: what it could not do the second tells, from the
 //! same Pod.
 
