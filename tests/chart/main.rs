@@ -133,12 +133,12 @@ async fn the_operator_may_do_its_work_and_nothing_else() {
 }
 
 #[test]
-fn the_webhook_is_asked_about_nothing_but_pods_with_its_label() {
+fn the_webhook_is_asked_about_nothing_but_pods_with_its_label_and_entries_that_people_write() {
     let all = rendered(&["--namespace=home", "--set=webhook.excludedNamespaces={quiet}"]);
     let text = all.split("\n---\n").find(|object| object.contains("kind: MutatingWebhookConfiguration")).unwrap();
     let object: Value = serde_yaml::from_str(text).unwrap();
     let webhook = &object["webhooks"][0];
-    assert_eq!(object["webhooks"].as_array().unwrap().len(), 1);
+    assert_eq!(object["webhooks"].as_array().unwrap().len(), 2);
     assert_eq!(webhook["failurePolicy"], "Ignore");
     assert_eq!(webhook["sideEffects"], "None");
     assert_eq!(webhook["objectSelector"], json!({"matchLabels": {"modelcache.dev/inject": "true"}}));
@@ -146,6 +146,15 @@ fn the_webhook_is_asked_about_nothing_but_pods_with_its_label() {
     assert_eq!(webhook["namespaceSelector"]["matchExpressions"], excluded);
     let rule = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"], "scope": "Namespaced"}]);
     assert_eq!(webhook["rules"], rule);
+    assert!(webhook["timeoutSeconds"].as_u64().unwrap() <= 5);
+
+    let webhook = &object["webhooks"][1];
+    assert_eq!((&webhook["failurePolicy"], &webhook["sideEffects"]), (&json!("Ignore"), &json!("None")));
+    let rule = json!([{"apiGroups": ["modelcache.dev"], "apiVersions": ["v1alpha1"], "operations": ["CREATE", "UPDATE"],
+        "resources": ["modelcacheentries"], "scope": "Namespaced"}]);
+    assert_eq!(webhook["rules"], rule);
+    let conditions = webhook["matchConditions"].to_string();
+    assert!(conditions.contains("system:serviceaccount:home:modelcache") && conditions.contains("oldObject.spec"));
     assert!(webhook["timeoutSeconds"].as_u64().unwrap() <= 5);
 }
 

@@ -2,6 +2,7 @@
 
 use crate::chosen;
 use crate::fakehub::{COMMIT, Hub, HubFile, REPO, answer, sha256, start_at, tiny_model};
+use crate::harness::command::program;
 use crate::harness::pods::{deployment, entry_of, is_gated, is_in_phase, pod, populating, runs};
 use crate::harness::{Gate, Stage, lab, operator, shared};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -11,6 +12,8 @@ use kube::{Api, ResourceExt};
 use modelcache::api::{ModelCacheEntry, Phase};
 use modelcache::ident::{ModelRef, object_name};
 use serde_json::json;
+use std::io::Write;
+use std::process::Command;
 
 /// What a Pod says that looks at the model in both of its places.
 const LOOK: &str = "cd /modelcache/hub/models--org--tiny && cat refs/main && echo && \
@@ -222,4 +225,35 @@ async fn a_claim_for_one_node_says_so_before_its_pods_run() {
     }
     let entry = stage.until_ready(&entry_of(REPO)).await;
     stage.until_event(&entry, "ClaimNotShared").await;
+}
+
+#[tokio::test]
+async fn whoever_writes_an_entry_is_told_what_is_missing_still() {
+    let stage = Stage::new("warned").await;
+    stage.connect("strict", json!({"endpoint": stage.hub.endpoint(), "allow": {"repos": ["other/*"]}})).await;
+    let apply = |name: &str, spec: serde_json::Value| {
+        let object = json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheEntry",
+            "metadata": {"name": name, "namespace": stage.namespace}, "spec": spec});
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(object.to_string().as_bytes()).unwrap();
+        let output = Command::new(program("kubectl")).args(["apply", "-f"]).arg(file.path()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    let through = |name: &str| json!({"hub": {"connectionRef": {"name": name}}});
+    for (name, over, words) in [
+        ("unclaimed", json!({}), "claim \"models\" does not exist"),
+        ("unconnected", json!({"source": through("none")}), "none"),
+        ("denied", json!({"source": through("strict")}), "other/*"),
+    ] {
+        let said = apply(name, shared("models", over));
+        assert!(said.contains("Warning: modelcache: ") && said.contains(words), "{name}: {said}");
+    }
+    // It is signed by whoever wrote it, who need not know.
+    let entry = stage.api::<ModelCacheEntry>().get("unclaimed").await.unwrap();
+    let signed = entry.annotations().get("modelcache.dev/created-by").cloned();
+    assert!(signed.as_ref().is_some_and(|user| !user.contains("modelcache")), "{signed:?}");
+    // Only what is written is looked at, and an unchanged spec is not written.
+    assert_eq!(apply("unclaimed", shared("models", json!({}))), "");
 }

@@ -7,7 +7,7 @@ use crate::api::connection::{AllowSpec, CaBundleRef, ProxySpec, SecretKeyRef, We
 use crate::api::entry::{ArchiveSource, FilesSpec, ReclaimPolicy, WeightsSpec};
 use crate::api::job::JobSettings;
 use crate::api::storage::{StorageSpec, VolumeClaimTemplate};
-use crate::api::{HubConnection, ModelCacheEntry, ModelCacheEntrySpec, annotation};
+use crate::api::{FIELD_MANAGER, HubConnection, ModelCacheEntry, ModelCacheEntrySpec, annotation};
 use crate::controller::config::Config;
 use crate::format::task::{FileChoice, Policy, Weights};
 use crate::ident::{ByteRate, Endpoint, ModelKey, ModelRef, Reason, RelPath, Sha256, hex};
@@ -414,7 +414,10 @@ fn requested_by(observed: &Observed) -> String {
     if let Some(user) = observed.annotation(annotation::CREATED_BY) {
         return user.to_owned();
     }
-    let managers = observed.entry.metadata.managed_fields.iter().flatten();
+    // Ours come in the same second, and first by name.
+    let managers = observed.entry.metadata.managed_fields.iter().flatten().filter(|field| {
+        !field.manager.as_deref().is_some_and(|manager| manager.starts_with(FIELD_MANAGER))
+    });
     let first =
         managers.min_by_key(|field| field.time.as_ref().map(|time| time.0)).and_then(|field| field.manager.clone());
     first.unwrap_or_else(|| "unknown".to_owned())

@@ -88,7 +88,7 @@ impl Known<'_> {
     }
 
     /// An entry of that name goes first; else it is a model's name.
-    fn serve(&self, word: &Word) -> Result<Chosen, String> {
+    pub(super) fn serve(&self, word: &Word) -> Result<Chosen, String> {
         if let Some(entry) = self.entries.iter().find(|entry| entry.name() == word.text && !entry.is_going()) {
             return self.of_entry(entry);
         }

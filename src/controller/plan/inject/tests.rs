@@ -255,6 +255,17 @@ fn the_copy_of_an_injected_pod_is_left_alone_and_nothing_is_said() {
 }
 
 #[test]
+fn a_pod_that_gets_some_of_its_models_is_told_which_it_does_not_get() {
+    let world = World::of(vec![shared("mine", "Ready", 1)], Vec::new());
+    let (pod, missing) = world.admitted(&pod("org/model, other/model"));
+    assert_eq!(missing.len(), 1);
+    let plan = world.decide(&[&pod], &[]);
+    assert_eq!(reasons(&plan), ["NotInjected", "ModelsReady"]);
+    let said = &plan.said[0].notice.message;
+    assert!(said.contains("other/model") && said.contains("autoPopulate"), "{said}");
+}
+
+#[test]
 fn a_missing_entry_is_made_for_the_pod_that_waits() {
     let world = World::of(Vec::new(), vec![populating()]);
     let mut asks = pod("org/model@v1");

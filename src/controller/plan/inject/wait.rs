@@ -1,7 +1,7 @@
 //! What becomes of a Pod that asked for models: when its gate comes off, which entries are made for it, and what it is told.
 
 use super::super::{Consumer, Notice, Why};
-use super::ask::{Refusal, parse};
+use super::ask::{Refusal, Word, parse};
 use super::choose::{Folders, Known};
 use super::sight::{EntrySight, Volume};
 use crate::api::{ModelCacheEntry, Phase};
@@ -10,6 +10,9 @@ use crate::ident::{ModelRef, object_name};
 use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// The reason of what is told where a Pod asked for a model and did not get it.
+const NOT_INJECTED: &str = "NotInjected";
 
 /// Everything that one decision is made from.
 #[derive(Debug)]
@@ -81,7 +84,7 @@ pub fn decide(observed: &ObservedPod<'_>) -> PodPlan {
     if injection.gate.is_none() || injection.entries.is_empty() {
         return PodPlan::default();
     }
-    let mut plan = PodPlan::default();
+    let mut plan = PodPlan { said: left_out(observed, &injection.entries), ..PodPlan::default() };
     let (mut there, mut coming) = (Vec::new(), Vec::new());
     for name in &injection.entries {
         match standing(observed, name) {
@@ -96,7 +99,8 @@ pub fn decide(observed: &ObservedPod<'_>) -> PodPlan {
         }
     }
     if there.len() == injection.entries.len() {
-        plan.said = crowds(observed, &there);
+        plan.said.retain(|said| said.notice.reason == NOT_INJECTED);
+        plan.said.extend(crowds(observed, &there));
         plan.said.push(told("ModelsReady", "", "all models are there: the Pod may be scheduled".to_owned()));
         plan.lift = injection.gate;
     } else if !coming.is_empty() {
@@ -130,7 +134,28 @@ fn why_nothing(observed: &ObservedPod<'_>, refusal: Option<&Refusal>) -> Option<
         )
     };
     let why = by_itself.or_else(by_entries).unwrap_or_else(unseen);
-    Some(warning("NotInjected", "", format!("no models were mounted: {why}")))
+    Some(warning(NOT_INJECTED, "", format!("no models were mounted: {why}")))
+}
+
+/// The models that a Pod asked for and did not get with the others.
+fn left_out(observed: &ObservedPod<'_>, entries: &[String]) -> Vec<Said> {
+    let known = &observed.known;
+    let words = parse(&observed.pod.models.join(",")).unwrap_or_default();
+    if words.len() <= entries.len() {
+        return Vec::new();
+    }
+    let is_one = |name: &str| entries.iter().any(|entry| entry == name);
+    let has = |model: &ModelRef| {
+        let of_model = |entry: &Arc<EntrySight>| entry.model.as_ref() == Some(model) && is_one(entry.name());
+        is_one(&object_name(model)) || known.entries.iter().any(of_model)
+    };
+    let left_out = words.iter().filter(|word| !is_one(&word.text) && !word.model.as_ref().is_some_and(has));
+    let tell = |word: &Word| {
+        let why = known.serve(word).err().unwrap_or_else(|| "it had no entry when the Pod was created".to_owned());
+        let message = format!("model {} is not mounted: {why}. Create the Pod anew once it can be had", word.text);
+        warning(NOT_INJECTED, &word.text, message)
+    };
+    left_out.map(tell).collect()
 }
 
 fn standing(observed: &ObservedPod<'_>, name: &str) -> Standing {

@@ -2,8 +2,10 @@
 
 use super::Surroundings;
 use super::tls::{Served, TlsListener};
+use crate::api::{HubConnection, ModelCacheEntry, annotation};
 use crate::controller::config::Config;
 use crate::controller::plan::inject::{Admission, admit, is_unsure};
+use crate::controller::plan::{ConnectionSight, room, warnings};
 use crate::controller::shell::known::Watches;
 use crate::controller::shell::metrics::Metrics;
 use crate::controller::shell::reconcile;
@@ -11,10 +13,13 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use k8s_openapi::api::core::v1::Pod;
-use kube::Client;
+use json_patch::Patch;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
+use kube::{Api, Client, ResourceExt};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -53,6 +58,7 @@ pub(super) async fn serve(tcp: TcpListener, served: Arc<Served>, around: &Surrou
     };
     let router = Router::new()
         .route("/inject", post(inject))
+        .route("/entry", post(entry))
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .with_state(Arc::new(asked));
     let lingers = async move {
@@ -73,6 +79,65 @@ async fn inject(State(asked): State<Arc<Asked>>, Json(review): Json<AdmissionRev
     let (outcome, response) = answer(&asked, &request).await;
     asked.metrics.webhook_took(outcome, begun.elapsed());
     response.map(|response| Json(response.into_review())).ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// What is answered about an entry that a person writes. It is never refused; whether it is one at all, the schema says.
+async fn entry(State(asked): State<Arc<Asked>>, Json(review): Json<AdmissionReview<DynamicObject>>) -> Answer {
+    let request: AdmissionRequest<DynamicObject> = review.try_into().map_err(|_| StatusCode::BAD_REQUEST)?;
+    let mut response = AdmissionResponse::from(&request);
+    let Some(object) = request.object.clone() else { return Ok(Json(response.into_review())) };
+    if let Ok(entry) = object.clone().try_parse::<ModelCacheEntry>() {
+        response.warnings = warnings(&asked, request.namespace.as_deref().unwrap_or_default(), &entry).await;
+    }
+    let author = request.user_info.username.as_deref().filter(|_| request.operation == Operation::Create);
+    if let Some(patch) = author.and_then(|author| signed(&object, author)) {
+        response = response.with_patch(patch).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    }
+    Ok(Json(response.into_review()))
+}
+
+/// What a person is warned of, as far as it can be told in time.
+async fn warnings(asked: &Asked, namespace: &str, entry: &ModelCacheEntry) -> Option<Vec<String>> {
+    let around = async {
+        let entries = Api::<ModelCacheEntry>::namespaced(asked.client.clone(), namespace);
+        let claims = Api::<PersistentVolumeClaim>::namespaced(asked.client.clone(), namespace);
+        let connections = Api::<HubConnection>::namespaced(asked.client.clone(), namespace);
+        let all = ListParams::default();
+        tokio::try_join!(entries.list(&all), claims.list_metadata(&all), connections.list(&all))
+    };
+    let (entries, claims, connections) = match tokio::time::timeout(ASK_TIMEOUT, around).await {
+        Ok(Ok(around)) => around,
+        Ok(Err(error)) => {
+            tracing::warn!(error = reconcile::told(&error), "nobody was warned: a namespace was not listed");
+            return None;
+        }
+        Err(_) => {
+            tracing::warn!("nobody was warned: a namespace was not listed in time");
+            return None;
+        }
+    };
+    let named = entry.spec.connection_name();
+    let of_name = |connection: &HubConnection| connection.name_any() == named.unwrap_or(room::DEFAULT_CONNECTION);
+    let connection = match connections.items.into_iter().find(of_name) {
+        Some(connection) => ConnectionSight::Found(Box::new(connection)),
+        None => named.map_or(ConnectionSight::Defaults, |name| ConnectionSight::Missing(name.to_owned())),
+    };
+    let claims: BTreeSet<_> = claims.items.iter().map(ResourceExt::name_any).collect();
+    let entries: Vec<_> = entries.items.iter().collect();
+    let known =
+        warnings::Known { connection: &connection, config: &asked.config, claims: Some(&claims), entries: &entries };
+    let said = warnings::warnings(entry, &known).into_iter().map(|warning| format!("modelcache: {warning}"));
+    Some(said.collect::<Vec<_>>()).filter(|said| !said.is_empty())
+}
+
+/// The change that says who created an object, where it does not say so itself.
+fn signed(object: &DynamicObject, author: &str) -> Option<Patch> {
+    if object.annotations().contains_key(annotation::CREATED_BY) {
+        return None;
+    }
+    let mut signed = object.clone();
+    signed.annotations_mut().insert(annotation::CREATED_BY.to_owned(), author.to_owned());
+    Some(json_patch::diff(&serde_json::to_value(object).ok()?, &serde_json::to_value(&signed).ok()?))
 }
 
 /// What is answered, and a word for it. A Pod is never refused.
