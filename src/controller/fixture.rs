@@ -27,7 +27,8 @@ pub(crate) fn observed(spec: &str) -> Observed {
         "metadata": {
             "name": "bert", "namespace": "team-a", "uid": "uid-1", "generation": 1,
             "creationTimestamp": "2026-11-24T09:00:00Z",
-            "managedFields": [{"manager": "kubectl-client-side-apply", "operation": "Update", "time": "2026-11-24T09:00:00Z"}],
+            "managedFields": [{"manager": "modelcache-finalizer", "operation": "Apply", "time": "2026-11-24T09:00:00Z"},
+                {"manager": "kubectl-client-side-apply", "operation": "Update", "time": "2026-11-24T09:00:00Z"}],
         },
         "spec": serde_yaml::from_str::<serde_json::Value>(spec).unwrap(),
     }))

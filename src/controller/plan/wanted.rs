@@ -415,9 +415,13 @@ fn requested_by(observed: &Observed) -> String {
         return user.to_owned();
     }
     // Ours come in the same second, and first by name.
-    let managers = observed.entry.metadata.managed_fields.iter().flatten().filter(|field| {
-        !field.manager.as_deref().is_some_and(|manager| manager.starts_with(FIELD_MANAGER))
-    });
+    let managers = observed
+        .entry
+        .metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|field| !field.manager.as_deref().is_some_and(|manager| manager.starts_with(FIELD_MANAGER)));
     let first =
         managers.min_by_key(|field| field.time.as_ref().map(|time| time.0)).and_then(|field| field.manager.clone());
     first.unwrap_or_else(|| "unknown".to_owned())
