@@ -24,7 +24,6 @@ mod harness;
 mod inject;
 mod inventory;
 mod lifecycle;
-mod programs;
 mod refusals;
 mod settings;
 mod sizing;

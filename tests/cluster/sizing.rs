@@ -109,6 +109,7 @@ async fn until_full(stage: &Stage, name: &str, spec: Value, volume: &Volume) -> 
     let gate = Gate::at(stage.hub(), "/model.safetensors", 500_000);
     stage.entry(name, spec).await;
     stage.until_held(name, &gate).await;
+    volume.until_journaled().await;
     fill(&volume.folder.join("filler"));
     gate.open();
     stage.until_says(name, Phase::Failed, Reason::OutOfSpace, &["the volume is full"]).await;

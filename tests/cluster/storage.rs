@@ -101,6 +101,7 @@ async fn a_disk_that_fills_up_keeps_what_is_there_and_is_gone_on_with() {
     let gate = Gate::at(stage.hub(), "/model.safetensors", 500_000);
     stage.entry("tiny", shared("models", json!({}))).await;
     stage.until_held("tiny", &gate).await;
+    volume.until_journaled().await;
     let filler = volume.folder.join("filler");
     fill(&filler);
     gate.open();

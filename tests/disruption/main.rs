@@ -1,5 +1,6 @@
 //! The operator on a real cluster whose parts die: the operator itself, the kubelet, the API server; and the operator at
-//! rest. These tests stop what everybody uses, so they run one after the other: `--test-threads=1`.
+//! rest. These tests stop what everybody uses, or use all of it (other people's programs),
+//! so they run one after the other: `--test-threads=1`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -22,6 +23,7 @@ mod kwok;
 mod leader;
 mod node;
 mod operator_killed;
+mod programs;
 mod uninstall;
 
 use fakehub::HubFile;

@@ -1,11 +1,13 @@
 //! What lies on a volume, looked at from the host.
 
 use super::volume::Volume;
+use super::wait::DEADLINE;
 use crate::fakehub::{HubFile, sha256};
 use modelcache::api::ModelCacheEntry;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// One entry's folder on a volume, whole and right.
 #[derive(Debug, PartialEq)]
@@ -78,6 +80,19 @@ impl Volume {
         let found = files_in(&self.folder);
         let published: Vec<_> = found.keys().filter(|path| !path.contains(".modelcache/")).collect();
         assert!(published.is_empty(), "half published: {published:?}");
+    }
+
+    /// Waits until a worker says in its journal that some of its bytes are on the disk for good: it does every tenth of a second.
+    pub async fn until_journaled(&self) {
+        let has_line = |(path, bytes): (String, Vec<u8>)| {
+            path.ends_with("/journal") && bytes.split(|byte| *byte == b'\n').count() > 2
+        };
+        let said = async {
+            while !files_in(&self.folder).into_iter().any(has_line) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, said).await.expect("the worker journals what it has");
     }
 
     /// The files of unfinished work.
