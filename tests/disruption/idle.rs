@@ -48,7 +48,7 @@ async fn entries_in_use(stage: &Stage, kwok: &Kwok) {
 }
 
 /// The namespaces that tests before this one deleted are gone, and with them the work of taking them away.
-async fn until_alone(stage: &Stage) {
+pub(crate) async fn until_alone(stage: &Stage) {
     let api = Api::<Namespace>::all(stage.client.clone());
     let tests = api.list(&ListParams::default().labels("modelcache.dev/test")).await.unwrap();
     let going = tests.iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_some());
