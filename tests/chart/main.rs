@@ -277,7 +277,10 @@ async fn nobody_signs_with_anothers_name() {
     let ada = place.entries("ada").await;
     assert_refused(ada.create(&create, &entry("forged", Some("bob"))).await, "another's name at creation");
     ada.create(&create, &entry("signed", Some("ada"))).await.unwrap();
-    ada.create(&create, &entry("unsigned", None)).await.unwrap();
+    let by_webhook = ada.create(&create, &entry("by-webhook", None)).await.unwrap();
+    assert_eq!(by_webhook.annotations().get(annotation::CREATED_BY).map(String::as_str), Some("ada"));
+    let operators = place.entries(&operators_account()).await;
+    operators.create(&create, &entry("unsigned", None)).await.unwrap();
     let sign = |value: Value| Patch::Merge(json!({"metadata": {"annotations": {annotation::CREATED_BY: value}}}));
     assert_refused(ada.patch("signed", &change, &sign(json!("bob"))).await, "a change");
     assert_refused(ada.patch("signed", &change, &sign(Value::Null)).await, "a removal");
@@ -296,7 +299,7 @@ async fn nobody_signs_with_anothers_name() {
     imports.create(&create, &import("signed", "ada")).await.unwrap();
     assert_refused(imports.patch("signed", &change, &sign(json!("bob"))).await, "a change of an import");
     // The operator makes entries for others: it says for whom.
-    place.entries(&operators_account()).await.create(&create, &entry("for-bob", Some("bob"))).await.unwrap();
+    operators.create(&create, &entry("for-bob", Some("bob"))).await.unwrap();
     place.end().await;
 }
 
