@@ -1,13 +1,12 @@
 //! A Pod, trimmed to what decisions need: the memory of all Pods of a cluster stays small.
 
 use super::inject::{Injection, words};
+use super::trimmed::{self, stands_for};
 use crate::api::{annotation, label};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus, VolumeMount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use kube::Resource;
 use serde::Deserialize;
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// A Pod, trimmed on arrival.
@@ -100,9 +99,7 @@ impl Consumer {
 
     /// Whether nothing that is kept of it changed.
     pub fn is_like(&self, other: &Self) -> bool {
-        let version = other.metadata.resource_version.clone();
-        let metadata = ObjectMeta { resource_version: version, ..self.metadata.clone() };
-        Self { metadata, ..self.clone() } == *other
+        trimmed::is_like(self, other)
     }
 }
 
@@ -124,15 +121,7 @@ impl From<Pod> for Consumer {
             injection,
             node: spec.node_name,
             account: spec.service_account_name.unwrap_or_else(|| "default".to_owned()),
-            metadata: ObjectMeta {
-                name: metadata.name,
-                namespace: metadata.namespace,
-                uid: metadata.uid,
-                resource_version: metadata.resource_version,
-                creation_timestamp: metadata.creation_timestamp,
-                deletion_timestamp: metadata.deletion_timestamp,
-                ..ObjectMeta::default()
-            },
+            metadata: trimmed::metadata(metadata),
         }
     }
 }
@@ -210,35 +199,7 @@ fn folder(mount: &VolumeMount) -> PathBuf {
     mount.sub_path_expr.as_deref().map_or_else(|| Path::new(plain).components().collect(), known)
 }
 
-/// In the API it is a Pod.
-impl Resource for Consumer {
-    type DynamicType = ();
-    type Scope = <Pod as Resource>::Scope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Pod::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Pod::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Pod::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Pod::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+stands_for!(Consumer, Pod);
 
 #[cfg(test)]
 mod tests {

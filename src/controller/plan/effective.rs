@@ -1,6 +1,6 @@
 //! What holds for an entry with every default filled in, as its status echoes it: no secret is in it.
 
-use super::observed::{ConnectionSight, Observed};
+use super::observed::Observed;
 use super::queue::limit_of;
 use super::wanted::{ArchiveSpot, CaSource, HubView, Origin, hub_view, origin};
 use crate::api::ModelCacheEntryStatus;
@@ -22,10 +22,7 @@ pub(super) fn tell(observed: &Observed, status: &mut ModelCacheEntryStatus) {
         status.effective = Some(after).filter(|after| *after != EffectiveStatus::default());
         return;
     };
-    let connection = match &observed.connection {
-        ConnectionSight::Found(connection) => Some(connection),
-        ConnectionSight::Missing(_) | ConnectionSight::Defaults => None,
-    };
+    let connection = observed.connection.found();
     let mut effective = EffectiveStatus {
         connection: connection.and_then(|connection| connection.metadata.name.clone()),
         storage,
@@ -39,7 +36,7 @@ pub(super) fn tell(observed: &Observed, status: &mut ModelCacheEntryStatus) {
             effective.token_secret = hub.token.as_ref().map(|secret| secret.name.clone());
             effective.limit_bytes_per_second =
                 connection.and_then(|connection| connection.spec.limit_bytes_per_second.clone());
-            effective.max_concurrent_jobs = connection.and_then(|connection| limit_of(connection)).map(i64::from);
+            effective.max_concurrent_jobs = connection.and_then(limit_of).map(i64::from);
             effective.max_concurrent_jobs_of_hub = observed.config.max_concurrent_jobs.map(i64::from);
         }
         Ok(Origin::Archive { place: ArchiveSpot::Url { .. }, .. }) => of_network(&hub, &mut effective),
@@ -64,10 +61,8 @@ fn of_network(hub: &HubView, effective: &mut EffectiveStatus) {
 /// When the model goes by itself, whoever says so.
 fn retention(observed: &Observed) -> Option<RetentionSpec> {
     let own = observed.entry.spec.retention.clone().unwrap_or_default();
-    let of_connection = match &observed.connection {
-        ConnectionSight::Found(connection) => connection.spec.cache.as_ref().and_then(|cache| cache.retention.clone()),
-        ConnectionSight::Missing(_) | ConnectionSight::Defaults => None,
-    };
+    let of_connection =
+        observed.connection.found().and_then(|connection| connection.spec.cache.as_ref()?.retention.clone());
     let unused_for = own.unused_for.or(of_connection.and_then(|retention| retention.unused_for));
     Some(RetentionSpec { pinned: own.pinned, unused_for }).filter(|retention| *retention != RetentionSpec::default())
 }

@@ -28,6 +28,7 @@ pub mod status;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod trimmed;
 mod update;
 pub mod usage;
 mod wanted;

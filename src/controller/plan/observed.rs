@@ -79,6 +79,24 @@ pub enum ConnectionSight {
     Missing(String),
 }
 
+impl ConnectionSight {
+    /// The connection that was found, or not, for somebody who names this one.
+    pub fn of(named: Option<&str>, found: Option<HubConnection>) -> Self {
+        match found {
+            Some(connection) => Self::Found(Box::new(connection)),
+            None => named.map_or(Self::Defaults, |name| Self::Missing(name.to_owned())),
+        }
+    }
+
+    /// The connection, where there is one.
+    pub fn found(&self) -> Option<&HubConnection> {
+        match self {
+            Self::Found(connection) => Some(connection),
+            Self::Missing(_) | Self::Defaults => None,
+        }
+    }
+}
+
 /// A warning event about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {

@@ -53,14 +53,11 @@ pub struct Through {
 impl Slot {
     /// What an entry's Jobs take from.
     pub fn of(hub: &HubView, connection: &ConnectionSight) -> Self {
-        let connection = match connection {
-            ConnectionSight::Found(connection) => Some(Through {
-                uid: connection.uid().unwrap_or_default(),
-                name: connection.name_any(),
-                limit: limit_of(connection),
-            }),
-            ConnectionSight::Missing(_) | ConnectionSight::Defaults => None,
-        };
+        let connection = connection.found().map(|connection| Through {
+            uid: connection.uid().unwrap_or_default(),
+            name: connection.name_any(),
+            limit: limit_of(connection),
+        });
         Self { host: hub.endpoint.host_and_port(), connection }
     }
 

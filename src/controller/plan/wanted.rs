@@ -335,10 +335,7 @@ pub fn hub_view(sight: &ConnectionSight, config: &Config) -> Result<HubView, Why
         token: token.or_else(|| config.token_secret.clone().filter(|_| same_hub)),
         ca: ca.or_else(|| config.ca_bundle.clone().map(CaSource::Operator)),
         proxy: connection.and_then(|spec| spec.proxy.clone()).or_else(|| config.proxy.clone()),
-        policy: match sight {
-            ConnectionSight::Found(connection) => policy(connection),
-            ConnectionSight::Missing(_) | ConnectionSight::Defaults => None,
-        },
+        policy: sight.found().and_then(policy),
         limit,
         endpoint,
     })
@@ -372,10 +369,7 @@ fn format(format: WeightsFormat) -> Weights {
 /// The settings of an entry's Jobs: its own, each with the connection's and then the operator's behind it.
 pub fn settings(entry: &ModelCacheEntry, connection: &ConnectionSight, config: &Config) -> JobSettings {
     let own = entry.spec.job.clone().unwrap_or_default();
-    let of_connection = match connection {
-        ConnectionSight::Found(connection) => connection.spec.cache.as_ref().and_then(|cache| cache.job.as_ref()),
-        ConnectionSight::Missing(_) | ConnectionSight::Defaults => None,
-    };
+    let of_connection = connection.found().and_then(|connection| connection.spec.cache.as_ref()?.job.as_ref());
     merge(of_connection.map_or(own.clone(), |job| merge(own, job)), &config.job)
 }
 

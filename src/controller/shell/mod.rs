@@ -6,6 +6,7 @@ mod connections;
 mod health;
 mod known;
 mod leader;
+mod listeners;
 mod metrics;
 mod observe;
 mod pods;

@@ -40,10 +40,10 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         connection(client, entry.spec.connection_name(), &namespace)
     )?;
     scene.consumers = consumers(context, &namespace, loses_files(entry)).await?;
-    let limited = matches!(&connection, ConnectionSight::Found(connection) if room::has_limits(connection));
+    let limited = connection.found().is_some_and(room::has_limits);
     scene.nodes = nodes(client, &scene).await?;
-    let hub_is_limited = context.config.max_concurrent_jobs.is_some()
-        || matches!(&connection, ConnectionSight::Found(connection) if queue::limit_of(connection).is_some());
+    let hub_is_limited =
+        context.config.max_concurrent_jobs.is_some() || connection.found().and_then(queue::limit_of).is_some();
     let mut observed = Observed {
         entry: entry.clone(),
         config: context.config.clone(),
@@ -202,10 +202,7 @@ async fn entries(context: &Context, import: &ModelCacheImport) -> Result<Vec<Mod
 /// The connection of this name, else the one of the namespace.
 async fn connection(client: &Client, named: Option<&str>, namespace: &str) -> Result<ConnectionSight, kube::Error> {
     let api = Api::<HubConnection>::namespaced(client.clone(), namespace);
-    Ok(match api.get_opt(named.unwrap_or(room::DEFAULT_CONNECTION)).await? {
-        Some(connection) => ConnectionSight::Found(Box::new(connection)),
-        None => named.map_or(ConnectionSight::Defaults, |name| ConnectionSight::Missing(name.to_owned())),
-    })
+    Ok(ConnectionSight::of(named, api.get_opt(named.unwrap_or(room::DEFAULT_CONNECTION)).await?))
 }
 
 /// The namespace's Pods that may have to do with models. Before files are removed the API server is asked: the watch may not

@@ -1,8 +1,9 @@
 //! All Pods of the cluster, trimmed on arrival: one watch for those who use models, and for workers.
 
+use super::listeners::Listeners;
 use super::{WatchPause, reconcile};
 use crate::controller::plan::Consumer;
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, pin_mut};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{Lookup, Store};
@@ -27,20 +28,18 @@ pub(super) enum Touched {
 /// The watch, and whom it tells.
 pub(super) struct Pods {
     writer: Writer<Consumer>,
-    listeners: Vec<UnboundedSender<Touched>>,
+    listeners: Listeners<Touched>,
 }
 
 impl Pods {
     pub(super) fn new() -> (Store<Consumer>, Self) {
         let (store, writer) = reflector::store();
-        (store, Self { writer, listeners: Vec::new() })
+        (store, Self { writer, listeners: Listeners::default() })
     }
 
     /// What happens from now on.
     pub(super) fn listen(&mut self) -> UnboundedReceiver<Touched> {
-        let (sender, receiver) = unbounded();
-        self.listeners.push(sender);
-        receiver
+        self.listeners.listen()
     }
 
     /// Watches until it is told to stop.
@@ -64,13 +63,13 @@ impl Pods {
             Event::InitApply(pod) if !pod.matters() => {}
             Event::InitApply(pod) => {
                 if pod.worker.is_some() {
-                    self.tell(&Touched::Pod(Arc::new(pod.clone())));
+                    self.listeners.tell(&Touched::Pod(Arc::new(pod.clone())));
                 }
                 self.writer.apply_watcher_event(&Event::InitApply(pod));
             }
             Event::InitDone => {
                 self.writer.apply_watcher_event(&Event::InitDone);
-                self.tell(&Touched::Any);
+                self.listeners.tell(&Touched::Any);
             }
             Event::Apply(pod) if pod.matters() => {
                 // A worker's state, which is not kept, matters to its own object.
@@ -78,23 +77,16 @@ impl Pods {
                 let is_news = pod.worker.is_some() || !known.is_some_and(|known| known.is_like(&pod));
                 self.writer.apply_watcher_event(&Event::Apply(pod.clone()));
                 if is_news {
-                    self.tell(&Touched::Pod(Arc::new(pod)));
+                    self.listeners.tell(&Touched::Pod(Arc::new(pod)));
                 }
             }
             // Most Pods have nothing to do with models. One whose annotation went has no more.
             Event::Apply(pod) | Event::Delete(pod) => {
                 if let Some(known) = store.get(&pod.to_object_ref(())) {
                     self.writer.apply_watcher_event(&Event::Delete(pod));
-                    self.tell(&Touched::Pod(known));
+                    self.listeners.tell(&Touched::Pod(known));
                 }
             }
-        }
-    }
-
-    fn tell(&self, touched: &Touched) {
-        for listener in &self.listeners {
-            // A controller that has ended listens no more.
-            let _ = listener.unbounded_send(touched.clone());
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The Jobs that take from Hubs: one watch, which says how many there are, and wakes who waits for one to end.
 
+use super::listeners::Listeners;
 use super::{WatchPause, made_for, reconcile};
 use crate::api::{HubConnection, ModelCacheEntry, label};
 use crate::controller::config::Config;
 use crate::controller::plan::queue::{self, Queue, Running};
 use crate::controller::plan::{ConnectionSight, Consumer, room};
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::channel::mpsc::UnboundedReceiver;
 use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::batch::v1::Job;
 use kube::runtime::reflector::store::Writer;
@@ -37,20 +38,18 @@ impl Touched {
 /// The watch, and whom it tells.
 pub(super) struct Slots {
     writer: Writer<Job>,
-    listeners: Vec<UnboundedSender<Touched>>,
+    listeners: Listeners<Touched>,
 }
 
 impl Slots {
     pub(super) fn new() -> (Store<Job>, Self) {
         let (store, writer) = reflector::store();
-        (store, Self { writer, listeners: Vec::new() })
+        (store, Self { writer, listeners: Listeners::default() })
     }
 
     /// What happens from now on.
     pub(super) fn listen(&mut self) -> UnboundedReceiver<Touched> {
-        let (sender, receiver) = unbounded();
-        self.listeners.push(sender);
-        receiver
+        self.listeners.listen()
     }
 
     /// Watches until it is told to stop.
@@ -70,10 +69,7 @@ impl Slots {
                         Event::InitDone => Touched::Any,
                         Event::Init | Event::InitApply(_) => continue,
                     };
-                    for listener in &self.listeners {
-                        // A controller that has ended listens no more.
-                        let _ = listener.unbounded_send(touched.clone());
-                    }
+                    self.listeners.tell(&touched);
                 }
                 Err(error) => tracing::warn!(error = reconcile::causes(&error), "the watch of Jobs is started again"),
             }
@@ -120,10 +116,7 @@ impl Line {
         let named = entry.spec.connection_name();
         let reference = ObjectRef::<HubConnection>::new(named.unwrap_or(room::DEFAULT_CONNECTION))
             .within(&entry.namespace().unwrap_or_default());
-        match self.connections.get(&reference) {
-            Some(connection) => ConnectionSight::Found(Box::new((*connection).clone())),
-            None => named.map_or(ConnectionSight::Defaults, |name| ConnectionSight::Missing(name.to_owned())),
-        }
+        ConnectionSight::of(named, self.connections.get(&reference).map(|connection| (*connection).clone()))
     }
 
     /// Those who wait and whose turn it is.

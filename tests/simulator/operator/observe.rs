@@ -46,10 +46,8 @@ impl Operator {
         scene.heard = listen(&scene, recorded, around.logs);
         explain(&mut scene, recorded, cluster, now);
         let named = entry.spec.connection_name();
-        let connection = match cluster.connections.get(named.unwrap_or(room::DEFAULT_CONNECTION)) {
-            Some(connection) => ConnectionSight::Found(Box::new(connection.clone())),
-            None => named.map_or(ConnectionSight::Defaults, |name| ConnectionSight::Missing(name.to_owned())),
-        };
+        let found = cluster.connections.get(named.unwrap_or(room::DEFAULT_CONNECTION));
+        let connection = ConnectionSight::of(named, found.cloned());
         scene.consumers = if loses_files(entry) {
             let all = cluster.pods.values().map(|pod| Consumer::from(pod.clone()));
             all.filter(Consumer::matters).map(Arc::new).collect()
@@ -58,7 +56,7 @@ impl Operator {
         };
         let node = NodeSight { name: NODE.to_owned(), hostname: NODE.to_owned(), is_ready: true, taints: Vec::new() };
         scene.nodes = nodes_to_see(&scene).contains(NODE).then_some(node).into_iter().collect();
-        let is_limited = matches!(&connection, ConnectionSight::Found(connection) if room::has_limits(connection));
+        let is_limited = connection.found().is_some_and(room::has_limits);
         Observed {
             entry: (**entry).clone(),
             config: around.config.clone(),

@@ -2,14 +2,13 @@
 
 use super::super::record::condition_of;
 use super::super::storage::storage_of;
+use super::super::trimmed::{self, stands_for};
 use super::super::wanted::known_model;
 use crate::api::storage::StorageSpec;
 use crate::api::{ModelCacheEntry, Phase, condition};
 use crate::ident::ModelRef;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
 use serde::Deserialize;
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// An entry, trimmed on arrival: every operator that answers the API server keeps those of the whole cluster.
@@ -64,9 +63,7 @@ impl EntrySight {
 
     /// Whether nothing that is kept of it changed.
     pub fn is_like(&self, other: &Self) -> bool {
-        let version = other.metadata.resource_version.clone();
-        let metadata = ObjectMeta { resource_version: version, ..self.metadata.clone() };
-        Self { metadata, ..self.clone() } == *other
+        trimmed::is_like(self, other)
     }
 }
 
@@ -82,7 +79,6 @@ impl From<ModelCacheEntry> for EntrySight {
             matches!(phase, Phase::Ready | Phase::Retrying | Phase::Failed | Phase::Suspended | Phase::Evicted);
         let ready = condition_of(&status.conditions, condition::READY).filter(|_| is_final).cloned();
         let (reason, message) = ready.map(|ready| (ready.reason, ready.message)).unwrap_or_default();
-        let metadata = entry.metadata;
         Self {
             model,
             volume,
@@ -90,45 +86,9 @@ impl From<ModelCacheEntry> for EntrySight {
             phase,
             reason,
             message,
-            metadata: ObjectMeta {
-                name: metadata.name,
-                namespace: metadata.namespace,
-                uid: metadata.uid,
-                resource_version: metadata.resource_version,
-                creation_timestamp: metadata.creation_timestamp,
-                deletion_timestamp: metadata.deletion_timestamp,
-                ..ObjectMeta::default()
-            },
+            metadata: trimmed::metadata(entry.metadata),
         }
     }
 }
 
-/// In the API it is an entry.
-impl Resource for EntrySight {
-    type DynamicType = ();
-    type Scope = <ModelCacheEntry as Resource>::Scope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        ModelCacheEntry::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        ModelCacheEntry::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        ModelCacheEntry::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        ModelCacheEntry::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+stands_for!(EntrySight, ModelCacheEntry);

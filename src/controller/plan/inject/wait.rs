@@ -99,7 +99,6 @@ pub fn decide(observed: &ObservedPod<'_>) -> PodPlan {
         }
     }
     if there.len() == injection.entries.len() {
-        plan.said.retain(|said| said.notice.reason == NOT_INJECTED);
         plan.said.extend(crowds(observed, &there));
         plan.said.push(told("ModelsReady", "", "all models are there: the Pod may be scheduled".to_owned()));
         plan.lift = injection.gate;

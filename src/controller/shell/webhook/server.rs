@@ -118,10 +118,7 @@ async fn warnings(asked: &Asked, namespace: &str, entry: &ModelCacheEntry) -> Op
     };
     let named = entry.spec.connection_name();
     let of_name = |connection: &HubConnection| connection.name_any() == named.unwrap_or(room::DEFAULT_CONNECTION);
-    let connection = match connections.items.into_iter().find(of_name) {
-        Some(connection) => ConnectionSight::Found(Box::new(connection)),
-        None => named.map_or(ConnectionSight::Defaults, |name| ConnectionSight::Missing(name.to_owned())),
-    };
+    let connection = ConnectionSight::of(named, connections.items.into_iter().find(of_name));
     let claims: BTreeSet<_> = claims.items.iter().map(ResourceExt::name_any).collect();
     let entries: Vec<_> = entries.items.iter().collect();
     let known =
