@@ -13,7 +13,7 @@ use super::wanted::merge;
 use crate::api::connection::{ClaimUseStatus, ConnectionQueue, NextToGo};
 use crate::api::job::JobSettings;
 use crate::api::status::AttemptsStatus;
-use crate::api::{HubConnection, HubConnectionStatus, ModelCacheEntry, condition};
+use crate::api::{HubConnection, HubConnectionStatus, ModelCacheEntry, Phase, condition};
 use crate::controller::config::Config;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -60,6 +60,15 @@ impl ObservedConnection {
     pub(super) fn attempts(&self) -> Option<&AttemptsStatus> {
         self.connection.status.as_ref()?.attempts.as_ref()
     }
+}
+
+/// Whether what is said of a connection may be another after this change of an entry. While its model is on the way, nothing
+/// that counts changes but that the entry goes.
+pub fn counts_anew(entry: &ModelCacheEntry) -> bool {
+    let phase = entry.status.as_ref().and_then(|status| status.phase);
+    // A phase before these may be that of an entry without a finalizer, whose end is told with no word of its deletion.
+    let is_on_the_way = matches!(phase, Some(Phase::Resolving | Phase::Downloading | Phase::Importing));
+    !is_on_the_way || entry.metadata.deletion_timestamp.is_some()
 }
 
 /// Decides what is said of one connection. All that is done for one is its check: the entry that goes first goes by itself.

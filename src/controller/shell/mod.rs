@@ -22,10 +22,9 @@ mod write;
 pub use uninstall::{Uninstall, uninstall};
 pub use webhook::WebhookOptions;
 
-use crate::api::{
-    HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, Phase, label,
-};
+use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, label};
 use crate::controller::config::Config;
+use crate::controller::plan::connection::counts_anew;
 use crate::controller::plan::{Consumer, archive_claim, wanted_claim};
 use connections::{Concerns, Heard};
 use futures::channel::mpsc::UnboundedReceiver;
@@ -289,14 +288,8 @@ fn of_connections(
             stream::iter(those_where(&of_job, |connection| touched.concerns(connection.metadata.uid.as_ref())))
         }))
         .watches(Api::<ModelCacheEntry>::all(client.clone()), watcher::Config::default(), move |entry| {
-            those_where(&store, |connection| matters(&entry) && connection.namespace() == entry.namespace())
+            those_where(&store, |connection| counts_anew(&entry) && connection.namespace() == entry.namespace())
         })
-}
-
-/// Whether a connection looks at an entry that changed. Nothing of a model counts before it is there.
-fn matters(entry: &ModelCacheEntry) -> bool {
-    let phase = entry.status.as_ref().and_then(|status| status.phase);
-    !matches!(phase, Some(Phase::Provisioning | Phase::Resolving | Phase::Downloading | Phase::Importing))
 }
 
 fn of_exports(client: &Client, pods: &mut Pods) -> Controller<ModelCacheExport> {

@@ -107,10 +107,11 @@ pub async fn until_ready(client: &Client, replicas: i32) {
     ready.unwrap_or_else(|_| panic!("{replicas} operators should be ready\n{}", log(40))).unwrap();
 }
 
-/// The Pod whose operator runs, and its process.
-async fn running(client: &Client) -> (Pod, u32) {
-    let pods = pods(client).await;
-    let found = pods.into_iter().find_map(|pod| process(&pod).map(|process| (pod, process)));
+/// The Pod whose operator runs, and its process: of a rollout's two Pods, the one that stays.
+pub async fn running(client: &Client) -> (Pod, u32) {
+    let pods = pods(client).await.into_iter();
+    let mut stay = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let found = stay.find_map(|pod| process(&pod).map(|process| (pod, process)));
     found.unwrap_or_else(|| panic!("no operator runs\n{}", log(40)))
 }
 

@@ -5,7 +5,8 @@ use crate::cluster::{Change, Cluster, Kind, Seen};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use modelcache::api::{HubConnection, ModelCacheEntry, Phase};
+use modelcache::api::{HubConnection, ModelCacheEntry};
+use modelcache::controller::plan::connection::counts_anew;
 use modelcache::controller::plan::{Consumer, archive_claim, wanted_claim};
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ impl Operator {
             _ => self.known.remove(name),
         };
         self.trigger((Kind::Entry, name.to_owned()), now);
-        if before.is_some_and(|entry| matters(&entry)) {
+        if before.is_some_and(|entry| counts_anew(&entry)) {
             self.wake_connections(now);
         }
     }
@@ -118,12 +119,6 @@ impl Operator {
             self.trigger(subject, cluster.now);
         }
     }
-}
-
-/// Whether a connection looks at an entry that changed.
-fn matters(entry: &ModelCacheEntry) -> bool {
-    let phase = entry.status.as_ref().and_then(|status| status.phase);
-    !matches!(phase, Some(Phase::Provisioning | Phase::Resolving | Phase::Downloading | Phase::Importing))
 }
 
 fn first_to_go(connection: &HubConnection) -> Vec<String> {

@@ -396,3 +396,15 @@ fn the_connection_says_who_would_go_before_anybody_goes() {
     // Without limits there is nothing to be within.
     assert!(said(json!({}), two()).status.conditions.is_empty());
 }
+
+#[test]
+fn a_connection_counts_an_entry_that_goes_before_its_model_came() {
+    let mut entry = ready().entry;
+    for (phase, counts) in [(Phase::Provisioning, true), (Phase::Downloading, false), (Phase::Ready, true)] {
+        entry.status.as_mut().unwrap().phase = Some(phase);
+        assert_eq!(connection::counts_anew(&entry), counts, "{phase:?}");
+    }
+    entry.status.as_mut().unwrap().phase = Some(Phase::Downloading);
+    entry.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    assert!(connection::counts_anew(&entry));
+}
