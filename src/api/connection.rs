@@ -63,7 +63,7 @@ pub struct HubConnectionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySpec>,
     /// The most bytes per second that one download takes, over all its connections: `50M`, `20Mi`. Each download has its
-    /// own. Default: as fast as it goes.
+    /// own, and at most its part of the operator's limit for the whole Hub. Default: as fast as it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32))]
     pub limit_bytes_per_second: Option<String>,

@@ -147,7 +147,7 @@ pub struct EffectiveStatus {
     /// The proxies, without logins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySpec>,
-    /// The most bytes per second that one download takes.
+    /// The most bytes per second that one download takes: what its connection says, or its part in what all of the Hub's may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_bytes_per_second: Option<String>,
     /// The most Jobs that take from the Hub by way of the connection at the same time.
@@ -156,6 +156,9 @@ pub struct EffectiveStatus {
     /// The most Jobs of the whole cluster that take from the Hub at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrent_jobs_of_hub: Option<i64>,
+    /// The most bytes per second that the Jobs of the whole cluster together take from the Hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes_per_second_of_hub: Option<String>,
     /// Where the files are kept. Of an entry without `spec.storage` it is the default that its first attempt began with, and no
     /// other default changes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

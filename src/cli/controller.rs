@@ -67,8 +67,7 @@ pub(super) fn default_identity() -> String {
 pub(super) async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let path = &args.config;
     let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-    let config: Config =
-        serde_yaml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))?;
+    let config = Config::parse(&text).with_context(|| format!("{} is not a configuration", path.display()))?;
     let stop = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopper = stop.clone();

@@ -7,7 +7,7 @@ pub use preseed::{Preseed, Seed};
 use crate::api::connection::{ProxySpec, SecretKeyRef};
 use crate::api::job::JobSettings;
 use crate::api::storage::StorageSpec;
-use crate::ident::{ByteCount, Endpoint, RelPath};
+use crate::ident::{ByteCount, ByteRate, Endpoint, RelPath};
 use k8s_openapi::api::core::v1::LocalObjectReference;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -43,6 +43,10 @@ pub struct Config {
     /// The most Jobs of the cluster that take from one Hub's host and port at the same time. Default: no limit.
     #[serde(default, deserialize_with = "a_limit", skip_serializing_if = "Option::is_none")]
     pub max_concurrent_jobs: Option<u32>,
+    /// The most bytes per second that all Jobs of the cluster together take from one Hub's host and port. Each has the same part, by
+    /// the number above. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes_per_second: Option<ByteRate>,
     /// Settings of workers' Jobs, where the entry has none.
     #[serde(default)]
     pub job: JobSettings,
@@ -55,6 +59,32 @@ pub struct Config {
     /// What the operator creates where it is absent.
     #[serde(default)]
     pub preseed: Preseed,
+}
+
+impl Config {
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// What is no value of a field, or does not go with another's.
+    pub fn parse(text: &str) -> Result<Self, serde_yaml::Error> {
+        let config: Self = serde_yaml::from_str(text)?;
+        match (config.limit_bytes_per_second, config.max_concurrent_jobs, config.limit_of_job()) {
+            (Some(_), None, _) => Err(serde_yaml::Error::custom(
+                "limitBytesPerSecond is shared out by maxConcurrentJobs, which must be given too",
+            )),
+            (Some(limit), Some(jobs), None) => Err(serde_yaml::Error::custom(format!(
+                "limitBytesPerSecond {limit} gives each of {jobs} Jobs less than 1k, a thousand bytes per second"
+            ))),
+            _ => Ok(config),
+        }
+    }
+
+    /// The part of one Job in what all of them together may take from a Hub per second. It is the same whether others take or
+    /// not: nobody tells a Job that runs of another rate.
+    pub fn limit_of_job(&self) -> Option<ByteRate> {
+        self.limit_bytes_per_second?.part(self.max_concurrent_jobs?)
+    }
 }
 
 /// A container that runs as root, before the worker.
@@ -184,6 +214,18 @@ mod tests {
         let read = |limit: &str| serde_yaml::from_str::<Config>(&format!("image: a\nmaxConcurrentJobs: {limit}"));
         assert_eq!(read("4").unwrap().max_concurrent_jobs, Some(4));
         assert!(read("0").unwrap_err().to_string().contains("at least 1"));
+    }
+
+    #[test]
+    fn a_rate_is_shared_out_among_so_many_jobs() {
+        let read = |more: &str| Config::parse(&format!("image: a\nlimitBytesPerSecond: 100M\n{more}"));
+        let part = read("maxConcurrentJobs: 3").unwrap().limit_of_job().unwrap();
+        assert_eq!(part.bytes_per_second(), 33_333_333);
+        let error = read("").unwrap_err().to_string();
+        assert!(error.contains("maxConcurrentJobs"), "{error}");
+        let error = read("maxConcurrentJobs: 100001").unwrap_err().to_string();
+        assert!(error.contains("less than 1k"), "{error}");
+        assert_eq!(Config::parse("image: a\nmaxConcurrentJobs: 3").unwrap().limit_of_job(), None);
     }
 
     #[test]

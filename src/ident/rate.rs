@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 /// Bytes per second: `50M`, `1.5Gi`, `2e6`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ByteRate(u64);
 
 impl ByteRate {
@@ -15,6 +16,12 @@ impl ByteRate {
     /// The number.
     pub fn bytes_per_second(self) -> u64 {
         self.0
+    }
+
+    /// An equal part of it; none where that is less than a rate may be.
+    pub fn part(self, parts: u32) -> Option<Self> {
+        let part = self.0.checked_div(parts.into())?;
+        (u128::from(part) >= Self::MIN).then_some(Self(part))
     }
 }
 
@@ -30,6 +37,14 @@ impl FromStr for ByteRate {
         u64::try_from(rate).map(Self).map_err(|_| invalid("it is larger than any network"))
     }
 }
+
+impl std::fmt::Display for ByteRate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+text_conversions!(ByteRate);
 
 /// A number of bytes: `10Gi`, `500M`, `0`.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,7 +29,8 @@ impl Drop for Values {
         let mut unset = ["endpoint", "caBundle", "tokenSecret.name"].map(|name| format!("--set=hub.{name}=")).to_vec();
         unset.push("--set-json=preseed={\"entries\":[],\"imports\":[]}".to_owned());
         unset.push("--set=ownershipInit.enabled=false".to_owned());
-        unset.push("--set=hub.maxConcurrentJobs=0".to_owned());
+        unset.push("--set=hub.maxConcurrentJobs=0,hub.limitBytesPerSecond=".to_owned());
+        unset.push("--set=storage.default=null".to_owned());
         upgrade(&unset);
     }
 }
@@ -77,10 +78,12 @@ async fn a_hubs_limit_holds_over_all_connections_and_over_a_restart() {
     let mut stage = Stage::new("hublimit").await;
     let volume = stage.local("models").await;
     stage.connect("other", json!({"endpoint": stage.hub.endpoint()})).await;
-    let values = Values::set(&["--set=hub.maxConcurrentJobs=1".to_owned()]);
+    let values = Values::set(&["--set=hub.maxConcurrentJobs=1,hub.limitBytesPerSecond=20M".to_owned()]);
     let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
-    stage.entry("one", shared("models", json!({}))).await;
+    let one = stage.entry("one", shared("models", json!({}))).await;
     stage.until_held("one", &gate).await;
+    let task = json!(stage.jobs(&one).await.remove(0)).to_string();
+    assert!(task.contains(r#"\"limitBytesPerSecond\":20000000"#), "the worker is told its part of the rate: {task}");
     let over = json!({
         "storage": {"claimName": "models", "subPath": "two"},
         "source": {"hub": {"connectionRef": {"name": "other"}}},
@@ -103,6 +106,27 @@ async fn a_hubs_limit_holds_over_all_connections_and_over_a_restart() {
     stage.until_ready("two").await;
     drop(values);
     operator::until_ready(&stage.client, 1).await;
+}
+
+#[tokio::test]
+async fn an_entry_that_does_not_say_where_is_kept_where_the_operator_says() {
+    let mut stage = Stage::new("storagedefault").await;
+    let volume = stage.local("models").await;
+    stage.entry("early", json!({"repo": fakehub::REPO, "revision": "main"})).await;
+    stage.until_says("early", Phase::Pending, Reason::PVCPending, &["storage.default"]).await;
+    let values = Values::set(&[r#"--set-json=storage.default={"claimName":"models","subPath":"kept"}"#.to_owned()]);
+    let entry = stage.until_ready("early").await;
+    let kept = entry.status.as_ref().unwrap().effective.as_ref().unwrap().storage.clone().unwrap();
+    assert_eq!((kept.claim_name.as_deref(), kept.sub_path.as_deref()), (Some("models"), Some("kept")));
+    volume.assert_holds(&entry, &chosen());
+    drop(values);
+    operator::until_ready(&stage.client, 1).await;
+    // It stays where it is, and one that comes now waits.
+    let spec = json!({"repo": fakehub::REPO, "revision": "v1"});
+    stage.entry("late", spec).await;
+    stage.until_says("late", Phase::Pending, Reason::PVCPending, &["storage.default"]).await;
+    stage.delete("early").await;
+    assert_eq!(std::fs::read_dir(volume.folder.join("kept/entries")).unwrap().count(), 0);
 }
 
 #[tokio::test]

@@ -34,10 +34,14 @@ pub(super) fn tell(observed: &Observed, status: &mut ModelCacheEntryStatus) {
             of_network(&hub, &mut effective);
             effective.endpoint = Some(hub.endpoint.to_string());
             effective.token_secret = hub.token.as_ref().map(|secret| secret.name.clone());
-            effective.limit_bytes_per_second =
-                connection.and_then(|connection| connection.spec.limit_bytes_per_second.clone());
+            effective.limit_bytes_per_second = hub.limit.map(|limit| {
+                let said = connection.and_then(|connection| connection.spec.limit_bytes_per_second.clone());
+                said.filter(|said| said.parse() == Ok(limit)).unwrap_or_else(|| limit.to_string())
+            });
             effective.max_concurrent_jobs = connection.and_then(limit_of).map(i64::from);
             effective.max_concurrent_jobs_of_hub = observed.config.max_concurrent_jobs.map(i64::from);
+            effective.limit_bytes_per_second_of_hub =
+                observed.config.limit_bytes_per_second.map(|limit| limit.to_string());
         }
         Ok(Origin::Archive { place: ArchiveSpot::Url { .. }, .. }) => of_network(&hub, &mut effective),
         Ok(Origin::Archive { .. } | Origin::Volume { .. }) | Err(_) => {}

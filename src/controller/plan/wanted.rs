@@ -111,7 +111,8 @@ pub struct HubView {
     /// What may be kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// How fast one download may be. Another rate mends nothing.
+    /// How fast one download may be: what the connection says, and the part in what all of them may take. Another rate mends
+    /// nothing.
     #[serde(skip)]
     pub limit: Option<ByteRate>,
 }
@@ -336,7 +337,7 @@ pub fn hub_view(sight: &ConnectionSight, config: &Config) -> Result<HubView, Why
         ca: ca.or_else(|| config.ca_bundle.clone().map(CaSource::Operator)),
         proxy: connection.and_then(|spec| spec.proxy.clone()).or_else(|| config.proxy.clone()),
         policy: sight.found().and_then(policy),
-        limit,
+        limit: [limit, config.limit_of_job()].into_iter().flatten().min(),
         endpoint,
     })
 }

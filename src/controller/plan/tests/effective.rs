@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::HubConnection;
 use crate::controller::fixture::{observed, shared_claim};
-use crate::controller::plan::ConnectionSight;
+use crate::controller::plan::{ConnectionSight, hub_view};
 use serde_json::{Value, json};
 
 fn connected(mut world: Observed, spec: &Value) -> Observed {
@@ -18,7 +18,7 @@ fn effective(world: &Observed) -> Value {
 fn the_operators_defaults_are_echoed() {
     let mut world = shared_claim();
     world.config = serde_yaml::from_str(
-        "{image: a, endpoint: 'https://hub.example', tokenSecret: {name: token, key: t}, caBundle: PEM, maxConcurrentJobs: 8}",
+        "{image: a, endpoint: 'https://hub.example', tokenSecret: {name: token, key: t}, caBundle: PEM, maxConcurrentJobs: 8, limitBytesPerSecond: 80M}",
     )
     .unwrap();
     let expected = json!({
@@ -26,6 +26,8 @@ fn the_operators_defaults_are_echoed() {
         "tokenSecret": "token",
         "caBundle": "the operator's",
         "maxConcurrentJobsOfHub": 8,
+        "limitBytesPerSecond": "10000000",
+        "limitBytesPerSecondOfHub": "80000000",
         "storage": {"claimName": "shared", "subPath": "cache"},
     });
     assert_eq!(effective(&world), expected);
@@ -57,6 +59,21 @@ fn the_connection_and_the_entry_go_before_them_and_no_login_is_shown() {
         "retention": {"pinned": false, "unusedFor": "720h"},
     });
     assert_eq!(said, expected);
+}
+
+#[test]
+fn the_smaller_of_two_rates_holds() {
+    for (of_connection, of_all, holds) in
+        [("50M", "80M", "40000000"), ("20M", "80M", "20M"), ("0.04G", "80M", "0.04G"), ("50M", "1G", "50M")]
+    {
+        let mut world = shared_claim();
+        let config = format!("{{image: a, maxConcurrentJobs: 2, limitBytesPerSecond: {of_all}}}");
+        world.config = serde_yaml::from_str(&config).unwrap();
+        let world = connected(world, &json!({"limitBytesPerSecond": of_connection}));
+        assert_eq!(effective(&world)["limitBytesPerSecond"], holds, "{of_connection} and {of_all}");
+        let rate = hub_view(&world.connection, &world.config).unwrap().limit.unwrap();
+        assert_eq!(Ok(rate), holds.parse());
+    }
 }
 
 #[test]
