@@ -13,32 +13,35 @@ use modelcache::ident::Reason;
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
+use tempfile::NamedTempFile;
 
 /// Values of the chart, until the end of this value.
-struct Values;
+struct Values {
+    before: NamedTempFile,
+}
 
 impl Values {
     fn set(values: &[String]) -> Self {
-        upgrade(values);
-        Self
+        let before = NamedTempFile::new().unwrap();
+        let mut helm = Command::new(program("helm"));
+        let told =
+            run(helm.args(["get", "values", "modelcache", "--namespace", &operator::namespace(), "--output=yaml"]));
+        std::fs::write(before.path(), told.unwrap()).unwrap();
+        upgrade(&[&["--reuse-values".to_owned()], values].concat());
+        Self { before }
     }
 }
 
 impl Drop for Values {
     fn drop(&mut self) {
-        let mut unset = ["endpoint", "caBundle", "tokenSecret.name"].map(|name| format!("--set=hub.{name}=")).to_vec();
-        unset.push("--set-json=preseed={\"entries\":[],\"imports\":[]}".to_owned());
-        unset.push("--set=ownershipInit.enabled=false".to_owned());
-        unset.push("--set=hub.maxConcurrentJobs=0,hub.limitBytesPerSecond=".to_owned());
-        unset.push("--set=storage.default=null".to_owned());
-        upgrade(&unset);
+        upgrade(&["--reset-values".to_owned(), format!("--values={}", self.before.path().display())]);
     }
 }
 
 fn upgrade(values: &[String]) {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/modelcache");
     let mut helm = Command::new(program("helm"));
-    helm.args(["upgrade", "modelcache", chart, "--namespace", &operator::namespace(), "--reuse-values", "--wait"]);
+    helm.args(["upgrade", "modelcache", chart, "--namespace", &operator::namespace(), "--wait"]);
     run(helm.args(["--force-conflicts", "--timeout=90s"]).args(values)).unwrap();
 }
 
@@ -53,7 +56,7 @@ async fn hub_token_and_certificates_of_the_operator_serve_entries_without_a_conn
     let mut stage = Stage::with_hub("defaults", hub).await;
     let volume = stage.local("models").await;
     stage.secret("hub", "token", TOKEN).await;
-    let certificates = tempfile::NamedTempFile::new().unwrap();
+    let certificates = NamedTempFile::new().unwrap();
     std::fs::write(certificates.path(), &authority.pem).unwrap();
     let values = Values::set(&[
         format!("--set=hub.endpoint={}", stage.hub.endpoint()),
