@@ -63,6 +63,7 @@ pub(crate) enum Seen {
     Entry(Arc<ModelCacheEntry>),
     Consumer(Arc<Consumer>),
     Connection(Arc<HubConnection>),
+    Job(Arc<Job>),
     /// Nothing but that it is there.
     Other,
 }
@@ -230,7 +231,11 @@ pub(crate) trait Told {
 }
 
 impl Told for PersistentVolumeClaim {}
-impl Told for Job {}
+impl Told for Job {
+    fn seen(&self) -> Seen {
+        Seen::Job(Arc::new(self.clone()))
+    }
+}
 impl Told for Pod {
     fn seen(&self) -> Seen {
         Seen::Consumer(Arc::new(Consumer::from(self.clone())))

@@ -5,11 +5,13 @@ use super::cluster::Cluster;
 use super::controllers::claims_of;
 use super::disk::StagingId;
 use super::hub::{archive, truth};
+use super::operator::labelled;
 use super::people::may_leave_files;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use modelcache::api::entry::ReclaimPolicy;
 use modelcache::api::{ModelCacheEntry, Phase, label};
-use modelcache::controller::plan::{attempt, known_model, observed::task_of, volume_of};
+use modelcache::controller::plan::{attempt, known_model, observed::task_of, queue, volume_of};
 use modelcache::format::task::Work;
 use modelcache::ident::ModelRef;
 use std::collections::BTreeMap;
@@ -51,6 +53,7 @@ impl World {
         self.note_forced();
         self.note_spared();
         self.check_writers()?;
+        self.check_budgets()?;
         self.check_disks()?;
         self.check_ready()?;
         self.check_in_use()?;
@@ -71,6 +74,33 @@ impl World {
                 return Err(format!("Pods {other} and {name} write to one repo of one volume"));
             }
             others.push((repo, name));
+        }
+        Ok(())
+    }
+
+    /// No more Jobs take from a Hub than may, and Pods of Jobs that are gone count too.
+    fn check_budgets(&self) -> Result<(), String> {
+        let of_connections =
+            self.cluster.connections.values().filter_map(|connection| {
+                Some((label::CONNECTION_UID, connection.uid()?, queue::limit_of(connection)?))
+            });
+        let hubs = self.cluster.jobs.values().filter_map(|job| job.labels().get(label::HUB));
+        let of_hubs = hubs.filter_map(|hub| Some((label::HUB, hub.clone(), self.config.max_concurrent_jobs?)));
+        for (label, value, limit) in of_connections.chain(of_hubs) {
+            let (jobs, pods) = labelled(&self.cluster, label, &value);
+            let at_work: Vec<_> = jobs.iter().filter(|job| attempt::is_unfinished(job)).collect();
+            let is_of = |pod: &Pod| {
+                pod.owner_references()
+                    .iter()
+                    .any(|owner| at_work.iter().any(|job| job.uid().as_ref() == Some(&owner.uid)))
+            };
+            let left = pods.iter().filter(|pod| attempt::may_write(pod) && !is_of(pod)).count();
+            if at_work.len() + left > usize::try_from(limit).unwrap() {
+                return Err(format!(
+                    "{} Jobs and {left} Pods without one take from a Hub that lets {limit}",
+                    at_work.len()
+                ));
+            }
         }
         Ok(())
     }

@@ -112,6 +112,9 @@ impl World {
         let mut connection = HubConnection::new(name, specs::connection(&mut self.dice));
         connection.metadata.namespace = Some(NAMESPACE.to_owned());
         connection.metadata.generation = Some(1);
+        if self.hubs_are_limited {
+            connection.spec.max_concurrent_jobs = [None, Some(1), Some(2)][self.dice.below(3)];
+        }
         self.limited |= connection.spec.cache.is_some();
         let _ = self.cluster.create(connection);
     }

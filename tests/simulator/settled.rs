@@ -140,6 +140,13 @@ impl World {
         })
     }
 
+    /// Whether an update may be due that only waits until its Hub has a place: it takes that whenever somebody looks.
+    pub(crate) fn updates_may_wait(&self) -> bool {
+        let updates =
+            |entry: &ModelCacheEntry| phase(entry) == Some(Phase::Ready) && policy(entry) != UpdatePolicy::Pinned;
+        self.hubs_are_limited && self.cluster.entries.values().any(|entry| updates(entry))
+    }
+
     /// Whether what the claim has, and may grow to, is too small for this.
     fn has_no_room(&self, entry: &ModelCacheEntry, bytes: u64) -> bool {
         let Some((name, _)) = volume_of(entry).filter(|_| is_own(entry)) else { return false };
@@ -166,10 +173,14 @@ impl World {
             return vec![(Phase::Failed, Some(Reason::DuplicateEntry)), ready];
         }
         let Ok(origin) = origin(&entry.spec) else { return one(Phase::Failed, Reason::RepoNotFound) };
-        let waits = vec![
+        let mut waits = vec![
             (Phase::Provisioning, Some(Reason::PVCPending)),
             (Phase::Provisioning, Some(Reason::StorageClassNotFound)),
         ];
+        if self.hubs_are_limited {
+            // Others had its place in the line for the Hub.
+            waits.extend([Reason::PVCPending, Reason::StorageClassNotFound].map(|why| (Phase::Retrying, Some(why))));
+        }
         if let Some(waits) = self.expected_of_claim(entry, &waits) {
             return waits;
         }

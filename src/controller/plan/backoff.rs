@@ -9,6 +9,8 @@ const FIRST: Duration = Duration::from_secs(10);
 /// The worker was stopped from outside; nothing speaks against going on at once.
 const FIRST_AFTER_INTERRUPTION: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_mins(10);
+/// Others shall have come to an end meanwhile, or at least have begun.
+const FIRST_AFTER_GIVING_WAY: Duration = Duration::from_mins(1);
 
 /// How long to wait after the `count`th failure in a row; `None`: until something changes.
 ///
@@ -24,13 +26,22 @@ pub fn delay(reason: Reason, count: i64, retry_after_seconds: Option<u64>, sprea
                 Reason::Interrupted | Reason::Evicted | Reason::NodeLost => FIRST_AFTER_INTERRUPTION,
                 _ => FIRST,
             };
-            let doublings = u32::try_from(count.clamp(1, 16) - 1).unwrap_or(0);
-            let base = first.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST);
-            let spread_ms = u64::try_from(base.as_millis()).unwrap_or(u64::MAX) / 5 * (spread % 100) / 100;
             let wish = Duration::from_secs(retry_after_seconds.unwrap_or(0));
-            Some((base + Duration::from_millis(spread_ms)).max(wish))
+            Some(doubled(first, count, spread).max(wish))
         }
     }
+}
+
+/// How long to wait after the `count`th time in a row that a Job could not start and others had its place in the line for a Hub.
+pub fn after_giving_way(count: i64, spread: u64) -> Duration {
+    doubled(FIRST_AFTER_GIVING_WAY, count, spread)
+}
+
+fn doubled(first: Duration, count: i64, spread: u64) -> Duration {
+    let doublings = u32::try_from(count.clamp(1, 16) - 1).unwrap_or(0);
+    let base = first.saturating_mul(2_u32.saturating_pow(doublings)).min(LONGEST);
+    let spread_ms = u64::try_from(base.as_millis()).unwrap_or(u64::MAX) / 5 * (spread % 100) / 100;
+    base + Duration::from_millis(spread_ms)
 }
 
 #[cfg(test)]

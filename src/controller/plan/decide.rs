@@ -65,6 +65,9 @@ pub fn decide(observed: &Observed) -> Plan {
     }
     let is_ready = phase(observed) == Some(Phase::Ready);
     actions.extend(sizing::due_growth(observed, is_ready));
+    if let Some((job, why)) = queue::in_the_way(observed) {
+        return give_way(observed, job, why, actions);
+    }
     if is_kept(observed) {
         return update::decide(observed, &wanted, actions);
     }
@@ -222,6 +225,24 @@ fn suspend(observed: &Observed, mut actions: Vec<Action>) -> Plan {
     }
     draft.phase(Phase::Suspended, "Suspended", "spec.suspend is true: set it to false to go on");
     finish(observed, draft, actions, None)
+}
+
+/// A Job that cannot start leaves its place in a Hub's budget to those who wait for it.
+fn give_way(observed: &Observed, job: &Job, why: Why, actions: Vec<Action>) -> Plan {
+    let wait = backoff::after_giving_way(observed.attempts_count() + 1, spread(observed.uid()));
+    let message = format!("{}; others that wait for the Hub had its place meanwhile, and it tries again", why.message);
+    let why = Why::new(why.reason, message);
+    let failed = Failed { reason: why.reason, message: why.message.clone(), retry_after_seconds: None };
+    let mut draft = Draft::of(observed);
+    if is_kept(observed) {
+        draft.whole().count_failure(job, &failed, Some(wait));
+        update::in_trouble(&mut draft, &why);
+    } else {
+        draft.count_failure(job, &failed, Some(wait));
+        draft.trouble(Phase::Retrying, &why);
+    }
+    draft.heeds_retry(observed);
+    finish(observed, draft, record::with(actions, delete_job(job)), Some(wait))
 }
 
 /// An attempt is under way, or its end is not recorded yet.

@@ -12,7 +12,7 @@ use super::record;
 use super::status::Draft;
 use super::usage::Usage;
 use super::wanted::{HubView, Origin, Wanted, hub_view};
-use super::{attempt, consumer::Consumer};
+use super::{Why, attempt, attempt::Standing, consumer::Consumer};
 use crate::api::status::QueueStatus;
 use crate::api::{HubConnection, ModelCacheEntry, Phase, annotation, condition, label};
 use crate::controller::config::Config;
@@ -27,6 +27,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A Job that cannot start keeps its place for so long, though others wait for it.
+const KEEPS_PLACE: SignedDuration = SignedDuration::from_mins(1);
 /// A place in a line is written at most so often.
 const PLACE_LASTS: SignedDuration = SignedDuration::from_secs(10);
 
@@ -312,6 +314,26 @@ pub fn next(queue: &Queue, config: &Config) -> Vec<String> {
     line.sort_by(|one, other| one.rank.cmp(&other.rank));
     let walked = walk(&queue.running, &line, config.max_concurrent_jobs);
     walked.into_iter().filter(|(_, spent)| spent.is_none()).map(|(waiting, _)| waiting.uid.clone()).collect()
+}
+
+/// This entry's Job, where it cannot start and somebody could have its place in a budget; with what keeps it from starting. A claim
+/// that never binds would hold up a whole Hub else.
+pub(super) fn in_the_way(observed: &Observed) -> Option<(&Job, Why)> {
+    let job = observed.current()?.job;
+    let begun = job.metadata.creation_timestamp.as_ref()?.0;
+    let own = running([job]).pop()?;
+    if job.metadata.deletion_timestamp.is_some() || observed.now.duration_since(begun) < KEEPS_PLACE {
+        return None;
+    }
+    let Standing::Starting(Some(why)) = attempt::standing(&observed.scene, job) else { return None };
+    let mut line: Vec<_> =
+        observed.queue.waiting.iter().filter(|waiting| waiting.uid != observed.uid()).cloned().collect();
+    line.sort_by(|one, other| one.rank.cmp(&other.rank));
+    let limit = observed.config.max_concurrent_jobs;
+    let go = |running: &[Running]| walk(running, &line, limit).iter().filter(|(_, spent)| spent.is_none()).count();
+    let mut others = observed.queue.running.clone();
+    others.swap_remove(others.iter().position(|running| *running == own)?);
+    (go(&others) > go(&observed.queue.running)).then_some((job, why))
 }
 
 /// A budget that a Job is counted in.

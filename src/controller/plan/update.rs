@@ -463,7 +463,7 @@ fn downloads(observed: &Observed, draft: &mut Draft, job: &str) {
 }
 
 /// Says why the Hub's commit is not known, or cannot be had.
-fn in_trouble(draft: &mut Draft, why: &Why) {
+pub(super) fn in_trouble(draft: &mut Draft, why: &Why) {
     let status = if newer(&draft.status).is_some() { "True" } else { "Unknown" };
     draft.set_condition(condition::DRIFTED, status, why.reason.as_str(), &why.message);
 }

@@ -1,15 +1,19 @@
 //! The operator: the shell's loop around the real decisions, with reads and writes that can be parted and can fail.
 //!
-//! Mirrors `src/controller/shell`: `watch` its watches, `observe` its reads, `write` its writes, and this its rounds. What is
+//! Mirrors `src/controller/shell`: `watch` its watches, `observe` its reads, `write` its writes, `line` the line for a Hub, and this its rounds. What is
 //! remembered is what kube's `Controller` keeps: the watches' memories, and who is due.
 
+mod line;
 mod observe;
 mod watch;
 mod write;
 
+pub(crate) use write::labelled;
+
 use super::cluster::{Cluster, KINDS, Kind, NAMESPACE};
 use super::dice::Dice;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use modelcache::api::{HubConnection, HubConnectionStatus, ModelCacheEntry};
@@ -34,6 +38,8 @@ pub(crate) struct Operator {
     /// What the watch of the Pods told last, trimmed.
     consumers: BTreeMap<String, Arc<Consumer>>,
     connections: BTreeMap<String, Arc<HubConnection>>,
+    /// The Jobs that take from Hubs.
+    jobs: BTreeMap<String, Arc<Job>>,
     /// What was last heard of each connection, by its uid.
     news: BTreeMap<String, (Option<i64>, Option<HubConnectionStatus>)>,
     /// Who is looked at next, and when.
@@ -145,7 +151,7 @@ impl Operator {
             consumers: self.consumers.values().cloned().collect(),
             config: around.config.clone(),
             scene: Scene::default(),
-            running: Vec::new(),
+            running: self.at_work(),
             now: around.cluster.now,
             nonce: String::new(),
         }
@@ -249,7 +255,7 @@ fn acts(mut acting: Acting, around: &mut Surroundings<'_>) -> Result<Stage, Brok
     if has_failed && around.dice.happens(500) {
         return Err(Broken);
     }
-    let obstacle = write::act(&acting.entry, &action, around.cluster)?;
+    let obstacle = write::act(&acting.entry, &action, around)?;
     if has_failed {
         return Err(Broken);
     }

@@ -1,6 +1,6 @@
 //! The reads of a round.
 
-use super::{Log, Operator, Surroundings};
+use super::{Log, Operator, Surroundings, line};
 use crate::cluster::Cluster;
 use crate::controllers::NODE;
 use jiff::{SignedDuration, Timestamp};
@@ -57,6 +57,7 @@ impl Operator {
         let node = NodeSight { name: NODE.to_owned(), hostname: NODE.to_owned(), is_ready: true, taints: Vec::new() };
         scene.nodes = nodes_to_see(&scene).contains(NODE).then_some(node).into_iter().collect();
         let is_limited = connection.found().is_some_and(room::has_limits);
+        let queue = if line::is_limited(&connection, around) { self.queue(around.config) } else { Queue::default() };
         Observed {
             entry: (**entry).clone(),
             config: around.config.clone(),
@@ -64,7 +65,7 @@ impl Operator {
             scene,
             peers: peers(entry, self.known.values().map(AsRef::as_ref)),
             readers: Vec::new(),
-            queue: Queue::default(),
+            queue,
             neighbours: if is_limited { self.known.values().cloned().collect() } else { Vec::new() },
             not_grown: None,
             namespace_terminating: entry.metadata.deletion_timestamp.is_some() && cluster.is_terminating,

@@ -5,23 +5,26 @@ use crate::cluster::{Change, Cluster, Kind, Seen};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use modelcache::api::{HubConnection, ModelCacheEntry};
+use modelcache::api::{HubConnection, ModelCacheEntry, label};
+use modelcache::controller::config::Config;
 use modelcache::controller::plan::connection::counts_anew;
 use modelcache::controller::plan::{Consumer, archive_claim, wanted_claim};
 use std::sync::Arc;
 
 impl Operator {
     /// A watch tells of one change.
-    pub(crate) fn hear(&mut self, kind: Kind, change: &Change, now: Timestamp) {
-        let Change { name, seen, about: ObjectMeta { owner_references, .. } } = change;
+    pub(crate) fn hear(&mut self, kind: Kind, change: &Change, config: &Config, now: Timestamp) {
+        let Change { name, seen, about } = change;
+        let owner_references = &about.owner_references;
         match (kind, seen) {
             (Kind::Entry, seen) => self.hear_entry(name, seen.as_ref(), now),
             (Kind::Pod, seen) => self.hear_pod(name, seen.as_ref(), now),
             (Kind::Connection, seen) => self.hear_connection(name, seen.as_ref(), now),
-            (Kind::Job, _) => {
+            (Kind::Job, seen) => {
                 for owner in owner_references.iter().flatten() {
                     self.trigger((Kind::Entry, owner.name.clone()), now);
                 }
+                self.hear_job(name, seen.as_ref(), about, config, now);
             }
             (Kind::Claim, _) => {
                 let concerned = |entry: &ModelCacheEntry| {
@@ -69,6 +72,26 @@ impl Operator {
         }
     }
 
+    /// A Job that takes from a Hub came, went or changed: whose turn it is now is woken, and its connection.
+    fn hear_job(&mut self, name: &str, seen: Option<&Seen>, about: &ObjectMeta, config: &Config, now: Timestamp) {
+        let label = |label| about.labels.as_ref().and_then(|labels| labels.get(label));
+        if label(label::HUB).is_none() {
+            return;
+        }
+        match seen {
+            Some(Seen::Job(job)) => self.jobs.insert(name.to_owned(), Arc::clone(job)),
+            _ => self.jobs.remove(name),
+        };
+        for name in self.next(config) {
+            self.trigger((Kind::Entry, name), now);
+        }
+        let of = label(label::CONNECTION_UID);
+        let connections = self.connections.values().filter(|connection| connection.uid().as_ref() == of);
+        for name in connections.map(|connection| connection.name_any()).collect::<Vec<_>>() {
+            self.trigger((Kind::Connection, name), now);
+        }
+    }
+
     fn hear_connection(&mut self, name: &str, seen: Option<&Seen>, now: Timestamp) {
         self.trigger((Kind::Connection, name.to_owned()), now);
         let connection = match seen {
@@ -113,6 +136,8 @@ impl Operator {
         self.consumers = pods.filter(|(_, pod)| pod.matters()).collect();
         self.connections =
             cluster.connections.iter().map(|(name, one)| (name.clone(), Arc::new(one.clone()))).collect();
+        let takes = cluster.jobs.iter().filter(|(_, job)| job.labels().contains_key(label::HUB));
+        self.jobs = takes.map(|(name, job)| (name.clone(), Arc::new(job.clone()))).collect();
         let entries = cluster.entries.keys().map(|name| (Kind::Entry, name.clone()));
         let connections = cluster.connections.keys().map(|name| (Kind::Connection, name.clone()));
         for subject in entries.chain(connections).collect::<Vec<Subject>>() {

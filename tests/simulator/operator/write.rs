@@ -3,12 +3,14 @@
 use super::{Broken, Surroundings};
 use crate::cluster::{Cluster, Object, Refusal, Told};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Resource, ResourceExt};
 use modelcache::api::{FINALIZER, HubConnection, HubConnectionStatus, ModelCacheEntry, ModelCacheEntryStatus, label};
-use modelcache::controller::plan::{Action, Obstacle, Plan, Why, writers};
+use modelcache::controller::config::Config;
+use modelcache::controller::plan::{Action, Obstacle, Plan, Why, queue, writers};
 use modelcache::ident::Reason;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +21,9 @@ const GROWS: &str = "fast";
 pub(super) fn act(
     entry: &Arc<ModelCacheEntry>,
     action: &Action,
-    cluster: &mut Cluster,
+    around: &mut Surroundings<'_>,
 ) -> Result<Option<Obstacle>, Broken> {
+    let Surroundings { cluster, config, .. } = around;
     cluster.writes += 1;
     let is_same =
         |cluster: &Cluster| cluster.entries.get(&entry.name_any()).filter(|found| found.uid() == entry.uid()).cloned();
@@ -55,7 +58,7 @@ pub(super) fn act(
                 cluster.claims.get(&claim.name_any()).map(|there| there.labels().get(label::ENTRY_UID).cloned());
             return created(cluster.create(claim), there.flatten() == entry.uid(), "PersistentVolumeClaim");
         }
-        Action::CreateJob(job) => return create_job(entry, job, cluster),
+        Action::CreateJob(job) => return create_job(entry, job, cluster, config),
         Action::SetClaimOwned { name, uid, owned } => {
             let owners: Vec<_> = entry.controller_owner_ref(&()).into_iter().filter(|_| *owned).collect();
             if has_uid(cluster, name, uid) {
@@ -99,13 +102,21 @@ fn grow(cluster: &mut Cluster, name: &str, to: &Quantity) -> Option<Obstacle> {
     None
 }
 
-fn create_job(entry: &ModelCacheEntry, job: &Job, cluster: &mut Cluster) -> Result<Option<Obstacle>, Broken> {
-    let volume = job.labels().get(label::VOLUME);
-    if volume.is_some() {
-        let jobs: Vec<Job> =
-            cluster.jobs.values().filter(|other| other.labels().get(label::VOLUME) == volume).cloned().collect();
-        let pods: Vec<_> =
-            cluster.pods.values().filter(|pod| pod.labels().get(label::VOLUME) == volume).cloned().collect();
+fn create_job(
+    entry: &ModelCacheEntry,
+    job: &Job,
+    cluster: &mut Cluster,
+    config: &Config,
+) -> Result<Option<Obstacle>, Broken> {
+    for budget in queue::budgets(job, config) {
+        let (jobs, pods) = labelled(cluster, budget.label, &budget.value);
+        if queue::is_spent(job, &jobs, &pods, budget.limit) {
+            cluster.writes -= 1;
+            return Ok(Some(Obstacle::Full));
+        }
+    }
+    if let Some(volume) = job.labels().get(label::VOLUME) {
+        let (jobs, pods) = labelled(cluster, label::VOLUME, volume);
         if let Some(writer) = writers::hindrance(job, &jobs, &pods) {
             cluster.writes -= 1;
             return Ok(Some(Obstacle::Busy(writer)));
@@ -113,6 +124,13 @@ fn create_job(entry: &ModelCacheEntry, job: &Job, cluster: &mut Cluster) -> Resu
     }
     let there = cluster.jobs.get(&job.name_any()).map(|there| there.labels().get(label::ENTRY_UID).cloned());
     created(cluster.create(job.clone()), there.flatten() == entry.uid(), "Job")
+}
+
+/// The Jobs and Pods with this label.
+pub(crate) fn labelled(cluster: &Cluster, label: &str, value: &str) -> (Vec<Job>, Vec<Pod>) {
+    let has = |labels: &BTreeMap<String, String>| labels.get(label).is_some_and(|found| found == value);
+    let jobs = cluster.jobs.values().filter(|job| has(job.labels())).cloned().collect();
+    (jobs, cluster.pods.values().filter(|pod| has(pod.labels())).cloned().collect())
 }
 
 fn created(result: Result<(), Refusal>, is_ours: bool, kind: &str) -> Result<Option<Obstacle>, Broken> {

@@ -204,6 +204,68 @@ fn a_suspended_or_deleted_entry_leaves_the_line() {
     assert_eq!(decide(&world).status.queue, None);
 }
 
+/// No node takes its Job, so many seconds after it was made.
+fn cannot_start(world: Observed, seconds: i64) -> Observed {
+    let held_up = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}]});
+    world.with_pod(&held_up).later(seconds)
+}
+
+#[test]
+fn a_job_that_cannot_start_gives_its_place_to_those_who_wait_for_it() {
+    let (_, world) = round(limited(1));
+    let job = world.scene.jobs[0].clone();
+    let at_work = |world: Observed, waiting: &[ModelCacheEntry]| with(world, std::slice::from_ref(&job), waiting);
+    let younger = [other(&world, "younger", 5)];
+    let stuck = cannot_start(world.clone(), 60);
+    assert_eq!(kinds(&decide(&at_work(stuck.clone(), &[]))), [""; 0], "nobody wants it");
+    assert_eq!(kinds(&decide(&at_work(cannot_start(world.clone(), 59), &younger))), [""; 0], "too soon");
+    assert_eq!(kinds(&decide(&at_work(world.clone().running().later(60), &younger))), [""; 0], "it runs");
+    let mut elsewhere = younger.clone();
+    elsewhere[0].metadata.uid = world.entry.metadata.uid.clone();
+    assert_eq!(kinds(&decide(&at_work(stuck.clone(), &elsewhere))), [""; 0], "it waits for itself");
+
+    let plan = decide(&at_work(stuck.clone(), &younger));
+    assert_eq!((kinds(&plan), plan.status.phase), (vec!["DeleteJob"], Some(Phase::Retrying)));
+    assert_eq!(ready_reason(&plan), "Unschedulable");
+    assert!(plan.notices[0].message.contains("0/1 nodes; others that wait for the Hub"), "{:?}", plan.notices);
+    // It is back in a minute or a little more, and not before the others.
+    let mut after = stuck.after(&plan);
+    after.scene.jobs.clear();
+    assert_eq!(kinds(&decide(&with(after.clone(), &[], &younger).later(59))), [""; 0]);
+    assert_eq!(kinds(&decide(&with(after.clone(), &[], &[]).later(73))), ["CreateJob"]);
+    // A person need not wait.
+    let asked = after.annotated(annotation::RETRY, "now");
+    assert_eq!(kinds(&decide(&with(asked, &[], &[]))), ["CreateJob"]);
+}
+
+#[test]
+fn a_place_that_would_let_nobody_go_is_kept() {
+    let mut world = limited(1);
+    world.config.max_concurrent_jobs = Some(1);
+    let (_, world) = round(world);
+    let (own, other_one) = (world.scene.jobs[0].clone(), other_job(&limited(5), "a"));
+    // The Hub's budget was made smaller: there are two, where one may be.
+    let younger = [other(&world, "younger", 5)];
+    let stuck = cannot_start(world, 60);
+    assert_eq!(kinds(&decide(&with(stuck.clone(), &[own.clone(), other_one], &younger))), [""; 0]);
+    assert_eq!(kinds(&decide(&with(stuck, &[own], &younger))), ["DeleteJob"]);
+}
+
+#[test]
+fn an_update_that_cannot_start_gives_its_place_too() {
+    let mut world = limited(1);
+    world.entry.spec.update = serde_json::from_value(json!({"policy": "Notify"})).unwrap();
+    let (_, world) = round(world);
+    let (_, world) = round(world.succeeded());
+    let (_, world) = round(round(world.forgotten()).1.later(100_000));
+    let job = world.scene.jobs[0].clone();
+    let plan = decide(&with(cannot_start(world.clone(), 60), &[job], &[other(&world, "younger", 5)]));
+    assert_eq!((kinds(&plan), plan.status.phase), (vec!["DeleteJob"], Some(Phase::Ready)));
+    let attempts = plan.status.attempts.unwrap();
+    assert_eq!((attempts.count, attempts.last_reason.as_deref()), (1, Some("Unschedulable")));
+    assert!(attempts.next_retry_at.is_some());
+}
+
 #[test]
 fn those_whose_turn_it_is_are_woken() {
     let world = limited(2);
