@@ -66,7 +66,7 @@ pub fn decide(observed: &Observed) -> Plan {
     let is_ready = phase(observed) == Some(Phase::Ready);
     actions.extend(sizing::due_growth(observed, is_ready));
     if let Some((job, why)) = queue::in_the_way(observed) {
-        return give_way(observed, job, why, actions);
+        return give_way(observed, job, &why, actions);
     }
     if is_kept(observed) {
         return update::decide(observed, &wanted, actions);
@@ -228,7 +228,7 @@ fn suspend(observed: &Observed, mut actions: Vec<Action>) -> Plan {
 }
 
 /// A Job that cannot start leaves its place in a Hub's budget to those who wait for it.
-fn give_way(observed: &Observed, job: &Job, why: Why, actions: Vec<Action>) -> Plan {
+fn give_way(observed: &Observed, job: &Job, why: &Why, actions: Vec<Action>) -> Plan {
     let wait = backoff::after_giving_way(observed.attempts_count() + 1, spread(observed.uid()));
     let message = format!("{}; others that wait for the Hub had its place meanwhile, and it tries again", why.message);
     let why = Why::new(why.reason, message);
