@@ -94,7 +94,7 @@ impl World {
                     .iter()
                     .any(|owner| at_work.iter().any(|job| job.uid().as_ref() == Some(&owner.uid)))
             };
-            let left = pods.iter().filter(|pod| attempt::may_write(pod) && !is_of(pod)).count();
+            let left = pods.iter().filter(|pod| queue::may_take(pod, self.cluster.now) && !is_of(pod)).count();
             if at_work.len() + left > usize::try_from(limit).unwrap() {
                 return Err(format!(
                     "{} Jobs and {left} Pods without one take from a Hub that lets {limit}",

@@ -3,16 +3,16 @@
 //! What keeps a deletion from going on is told by the condition `DeletionBlocked`, and `modelcache.dev/force-delete`
 //! lets it end: it overrides the Pods that use the model, and whatever else is in the way leaves the files behind.
 
-use super::attempt::{Standing, lost, may_write, standing};
+use super::attempt::{Standing, is_unfinished, lost, may_write, standing};
 use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_misplaced, is_of_the_past};
-use super::observed::{Observed, Peer, PeerStanding, task_of};
+use super::observed::{Observed, Peer, PeerStanding, Scene, task_of};
 use super::record;
 use super::status::{Draft, Obstacle, finish, human_bytes};
 use super::storage::storage_of;
 use super::usage::{Usage, named};
 use super::{Action, Notice, Plan, Why, backoff, wanted};
 use crate::api::entry::ReclaimPolicy;
-use crate::api::{Phase, annotation, condition};
+use crate::api::{ModelCacheEntry, Phase, annotation, condition};
 use crate::controller::build;
 use crate::format::task::Work;
 use crate::ident::{ModelKey, Reason};
@@ -49,6 +49,15 @@ impl From<&Why> for Blocked {
     fn from(why: &Why) -> Self {
         Self::new(why.reason.as_str(), why.message.clone())
     }
+}
+
+/// Whether a round may begin to remove an entry's files. Then the API server is asked for its neighbours: the watches may not
+/// have heard of a Pod that began, or a twin that published, a moment ago.
+pub fn may_remove_files(entry: &ModelCacheEntry, scene: &Scene) -> bool {
+    let is_evicted =
+        entry.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Evicted) && status.manifest.is_some());
+    let removes = |job: &Job| is_delete(job) && is_unfinished(job);
+    (is_evicted || entry.metadata.deletion_timestamp.is_some()) && !scene.jobs.iter().any(removes)
 }
 
 /// Decides how an entry that is being deleted goes on.

@@ -287,6 +287,12 @@ impl Draft {
         self
     }
 
+    /// What a retry asks for could not begin yet: the wish stands.
+    pub(super) fn still_asked(&mut self, observed: &Observed) -> &mut Self {
+        self.attempts().last_retry = observed.attempts().and_then(|attempts| attempts.last_retry.clone());
+        self
+    }
+
     /// Forgets what was tried: a change of the spec or a retry starts anew.
     pub(super) fn start_anew(&mut self, retry: Option<&str>) -> &mut Self {
         let attempts = self.attempts();

@@ -87,6 +87,16 @@ fn over_the_limit_an_entry_is_queued_with_its_place_and_makes_nothing() {
 }
 
 #[test]
+fn who_waits_for_a_turn_needs_no_removal() {
+    let world = limited(1);
+    let job = other_job(&world, "a");
+    let (_, mut world) = round(with(world, std::slice::from_ref(&job), &[]));
+    world.entry.metadata.finalizers = None;
+    assert_eq!(kinds(&decide(&with(world.clone(), std::slice::from_ref(&job), &[]))), [""; 0]);
+    assert_eq!(kinds(&decide(&with(world, &[], &[]))), ["AddFinalizer", "CreateJob"]);
+}
+
+#[test]
 fn an_own_claim_is_not_made_before_its_turn() {
     let mut world = crate::controller::fixture::own_claim();
     world.connection = connection(Some(1));
@@ -291,6 +301,19 @@ fn an_update_comes_after_all_who_have_no_model() {
 }
 
 #[test]
+fn a_retry_of_an_update_stands_until_there_is_a_place() {
+    let mut world = limited(1);
+    world.entry.spec.update = serde_json::from_value(json!({"policy": "Notify"})).unwrap();
+    let (_, world) = round(world);
+    let (_, world) = round(world.succeeded());
+    let world = round(world.forgotten()).1.annotated(annotation::RETRY, "now");
+    let job = other_job(&limited(1), "a");
+    let (plan, world) = round(with(world, &[job], &[]));
+    assert_eq!(kinds(&plan), [""; 0]);
+    assert_eq!(kinds(&decide(&with(world, &[], &[]))), ["CreateJob"]);
+}
+
+#[test]
 fn a_job_and_its_pods_tell_what_they_count_for() {
     let mut world = limited(3);
     world.config.max_concurrent_jobs = Some(7);
@@ -321,12 +344,18 @@ fn under_the_lock_unfinished_jobs_and_pods_without_one_are_counted() {
         }))
         .unwrap()
     };
-    let spent = |jobs: &[Job], pods: &[Pod]| is_spent(&me, jobs, pods, 2);
+    let spent = |jobs: &[Job], pods: &[Pod]| is_spent(&me, jobs, pods, 2, world.now);
     assert!(!spent(&[a.clone(), done.clone()], &[]));
     assert!(spent(&[a.clone(), other_job(&world, "b")], &[]));
     // A deleted Job's Pod still takes from the Hub; one of a Job that is counted is not counted twice.
     assert!(spent(std::slice::from_ref(&a), &[pod("uid-job-gone", "Running")]));
     assert!(!spent(std::slice::from_ref(&a), &[pod("uid-job-gone", "Succeeded"), pod("uid-job-a", "Running")]));
+    // One on a lost node never ends for anybody to see.
+    let mut lost = pod("uid-job-gone", "Running");
+    lost.metadata.deletion_timestamp = Some(Time(world.now - SignedDuration::from_secs(119)));
+    assert!(spent(std::slice::from_ref(&a), std::slice::from_ref(&lost)));
+    lost.metadata.deletion_timestamp = Some(Time(world.now - SignedDuration::from_secs(120)));
+    assert!(!spent(std::slice::from_ref(&a), &[lost]));
     // Creating it a second time is no second Job.
     assert!(!spent(&[a, me.clone()], &[pod("uid-job-me", "Running")]));
 }

@@ -191,6 +191,10 @@ fn a_node_that_was_lost() {
         json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "taint"});
     let status = json!({"phase": "Failed", "conditions": [condition]});
     assert_waits(&at_work().with_pod(&status), Reason::NodeLost, "taint");
+    // As long as the node does not come back, its Pod says that it runs.
+    let running = json!({"phase": "Running", "conditions": status["conditions"],
+        "containerStatuses": [worker(&json!({"running": {}}))]});
+    assert_waits(&at_work().with_pod(&running), Reason::NodeLost, "taint");
 }
 
 #[test]
