@@ -247,7 +247,8 @@ fn give_way(observed: &Observed, job: &Job, why: &Why, actions: Vec<Action>) -> 
         draft.trouble(Phase::Retrying, &why);
     }
     draft.heeds_retry(observed);
-    finish(observed, draft, record::with(actions, delete_job(job)), Some(wait))
+    // What is recorded goes in the next round: a round that has not heard of this one must not make the Job again.
+    finish(observed, draft, actions, Some(LISTEN_EVERY))
 }
 
 /// An attempt is under way, or its end is not recorded yet.

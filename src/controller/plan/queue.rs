@@ -215,8 +215,15 @@ pub fn place(observed: &Observed, wanted: &Wanted, urgency: Urgency) -> Option<P
 /// Where this entry waits, as there was nothing left when it wanted to begin.
 pub(super) fn place_behind(observed: &Observed, wanted: &Wanted) -> Place {
     let (me, line) = line(observed, wanted, Urgency::Absent);
-    let is_limited = me.slot.connection.as_ref().is_some_and(|through| through.limit.is_some());
-    place_in(&me, &line, if is_limited { Spent::Connection } else { Spent::Hub }, &observed.config)
+    let is_full = |through: &Through, limit| {
+        observed.queue.running.iter().filter(|running| running.is_of(&through.uid)).count() >= limit
+    };
+    // Which of the two it was, the lock knew by younger news than these.
+    let limit = |through: &Through| through.limit.and_then(|limit| usize::try_from(limit).ok());
+    let through = me.slot.connection.as_ref().and_then(|through| Some((through, limit(through)?)));
+    let is_connection = through
+        .is_some_and(|(through, limit)| observed.config.max_concurrent_jobs.is_none() || is_full(through, limit));
+    place_in(&me, &line, if is_connection { Spent::Connection } else { Spent::Hub }, &observed.config)
 }
 
 impl Draft {

@@ -234,13 +234,14 @@ fn a_job_that_cannot_start_gives_its_place_to_those_who_wait_for_it() {
     elsewhere[0].metadata.uid = world.entry.metadata.uid.clone();
     assert_eq!(kinds(&decide(&at_work(stuck.clone(), &elsewhere))), [""; 0], "it waits for itself");
 
-    let plan = decide(&at_work(stuck.clone(), &younger));
-    assert_eq!((kinds(&plan), plan.status.phase), (vec!["DeleteJob"], Some(Phase::Retrying)));
+    let (plan, stuck) = round(at_work(stuck, &younger));
+    assert_eq!((kinds(&plan), plan.status.phase), (vec![], Some(Phase::Retrying)));
     assert_eq!(ready_reason(&plan), "Unschedulable");
     assert!(plan.notices[0].message.contains("0/1 nodes; others that wait for the Hub"), "{:?}", plan.notices);
     // It is back in a minute or a little more, and not before the others.
-    let mut after = stuck.after(&plan);
-    after.scene.jobs.clear();
+    let (plan, after) = round(stuck);
+    assert_eq!((kinds(&plan), plan.status.phase), (vec!["DeleteJob"], Some(Phase::Retrying)));
+    let after = after.forgotten();
     assert_eq!(kinds(&decide(&with(after.clone(), &[], &younger).later(59))), [""; 0]);
     assert_eq!(kinds(&decide(&with(after.clone(), &[], &[]).later(73))), ["CreateJob"]);
     // A person need not wait.
@@ -257,8 +258,9 @@ fn a_place_that_would_let_nobody_go_is_kept() {
     // The Hub's budget was made smaller: there are two, where one may be.
     let younger = [other(&world, "younger", 5)];
     let stuck = cannot_start(world, 60);
-    assert_eq!(kinds(&decide(&with(stuck.clone(), &[own.clone(), other_one], &younger))), [""; 0]);
-    assert_eq!(kinds(&decide(&with(stuck, &[own], &younger))), ["DeleteJob"]);
+    let phase = |jobs: &[Job]| decide(&with(stuck.clone(), jobs, &younger)).status.phase;
+    assert_eq!(phase(&[own.clone(), other_one]), Some(Phase::Provisioning));
+    assert_eq!(phase(&[own]), Some(Phase::Retrying));
 }
 
 #[test]
@@ -269,8 +271,10 @@ fn an_update_that_cannot_start_gives_its_place_too() {
     let (_, world) = round(world.succeeded());
     let (_, world) = round(round(world.forgotten()).1.later(100_000));
     let job = world.scene.jobs[0].clone();
-    let plan = decide(&with(cannot_start(world.clone(), 60), &[job], &[other(&world, "younger", 5)]));
-    assert_eq!((kinds(&plan), plan.status.phase), (vec!["DeleteJob"], Some(Phase::Ready)));
+    let younger = other(&world, "younger", 5);
+    let (plan, world) = round(with(cannot_start(world, 60), &[job], &[younger]));
+    assert_eq!((kinds(&plan), plan.status.phase), (vec![], Some(Phase::Ready)));
+    assert_eq!(kinds(&decide(&world)), ["DeleteJob"]);
     let attempts = plan.status.attempts.unwrap();
     assert_eq!((attempts.count, attempts.last_reason.as_deref()), (1, Some("Unschedulable")));
     assert!(attempts.next_retry_at.is_some());
