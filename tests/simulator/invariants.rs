@@ -197,7 +197,7 @@ impl World {
             }
             let root = self.disks.get(&place.0).and_then(|disk| disk.roots.get(&place.1));
             let Some(root) = root else { continue };
-            let is_staging = |id: &StagingId| matches!(id, StagingId::Download(key, _) if *key == place.2);
+            let is_staging = |id: &StagingId| matches!(id, StagingId::Download(key, ..) if *key == place.2);
             if root.lists().any(|list| list.key() == place.2) || root.stagings.keys().any(is_staging) {
                 return Err(format!("{name} is gone and left files behind: {root:?}"));
             }

@@ -43,7 +43,7 @@ const PATIENCE: usize = 50_000;
 const LINES: usize = 150;
 
 /// Seeds that once found something. They shift with every change of what is rolled: a bug is worth a pure test too.
-const NAMED: [u64; 10] = [
+const NAMED: [u64; 13] = [
     // Before Pods, sizes and updates were rolled:
     // An archive's entry was deleted before its archive's revision was heard, and its model stayed.
     155,
@@ -54,12 +54,15 @@ const NAMED: [u64; 10] = [
     // A shared claim was deleted and made anew before a worker's end was recorded: the entry became Ready on an empty volume.
     258, // Since then, expectations that were wrong:
     // A claim that goes waits for the Pods that have it.
-    11,  // A Pod with another revision's hub cache keeps a model from being deleted.
-    125, // It does not bring one back.
-    226, // What is in a claim that goes, and that Pods still have, is left to it.
-    392, // A model goes by itself in the time in which nothing else may happen.
-    420, // An entry that went before its model came was counted by its connection for ever.
-    464,
+    11,    // A Pod with another revision's hub cache keeps a model from being deleted.
+    125,   // It does not bring one back.
+    226,   // What is in a claim that goes, and that Pods still have, is left to it.
+    392,   // A model goes by itself in the time in which nothing else may happen.
+    420,   // An entry that went before its model came was counted by its connection for ever.
+    464,   // A Job whose claim never bound held up everybody of its Hub.
+    10021, // A removal that was decided by old news took what a twin had published a moment ago.
+    10036, // A Job that gave way was made anew by a round that had not heard of that, and kept its place for ever.
+    10046,
 ];
 
 /// What happened, told line by line where somebody listens.

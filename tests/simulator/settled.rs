@@ -254,7 +254,7 @@ impl World {
                 if let Some(list) = root.lists().find(|list| !is_excused(&list.key())) {
                     return Err(format!("nobody's {list:?} is left on a volume"));
                 }
-                let nobodys = |id: &&StagingId| matches!(id, StagingId::Download(key, _) if !is_excused(key));
+                let nobodys = |id: &&StagingId| matches!(id, StagingId::Download(key, ..) if !is_excused(key));
                 if let Some(id) = root.stagings.keys().find(nobodys) {
                     return Err(format!("nobody's staging is left on a volume: {id:?}"));
                 }
