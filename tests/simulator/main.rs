@@ -43,7 +43,7 @@ const PATIENCE: usize = 50_000;
 const LINES: usize = 150;
 
 /// Seeds that once found something, and what. They shift with every change of what is rolled: a bug is worth a pure test too.
-const NAMED: [(u64, &str); 13] = [
+const NAMED: [(u64, &str); 14] = [
     // Before Pods, sizes and updates were rolled:
     (155, "an archive's entry was deleted before its archive's revision was heard, and its model stayed"),
     (186, "a wrong expectation: a missing archive's claim is said before an own claim's name that is taken"),
@@ -62,6 +62,7 @@ const NAMED: [(u64, &str); 13] = [
     (10_021, "a Job whose claim never bound held up everybody of its Hub"),
     (10_036, "a removal that was decided by old news took what a twin had published a moment ago"),
     (10_046, "a Job that gave way was made anew by a round that had not heard of that, and kept its place for ever"),
+    (10_264, "a deletion waited for ever beside an import whose archive never came"),
 ];
 
 /// What happened, told line by line where somebody listens.

@@ -298,14 +298,19 @@ fn spared(observed: &Observed) -> Option<Blocked> {
         let message = format!("an export still reads it: Job {}", observed.readers.join(", "));
         return Some(Blocked::new(EXPORTING, message));
     }
+    // Who does not come to it in time may wait for something that never comes. As long as its worker is at work, the removal's own
+    // Job is not created.
+    let Time(since) = observed.entry.metadata.deletion_timestamp.clone()?;
+    if observed.now >= since + HAND_OVER {
+        return None;
+    }
     // An import's model may turn out to be this one.
     let mut unknown = observed.peers.iter().filter(|peer| peer.key.is_none() && peer.standing == PeerStanding::AtWork);
     if let Some(peer) = unknown.next() {
         let message = format!("entry {:?} imports a model that is not known yet into the same volume", peer.name);
         return Some(Blocked::new("Queued", message));
     }
-    let Time(since) = observed.entry.metadata.deletion_timestamp.clone()?;
-    let heir = heirs(observed).next().filter(|_| observed.now < since + HAND_OVER)?;
+    let heir = heirs(observed).next()?;
     Some(Blocked::new(HANDED_OVER, format!("entry {:?} of the same model takes the files over", heir.name)))
 }
 

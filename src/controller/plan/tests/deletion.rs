@@ -200,6 +200,8 @@ fn nothing_is_removed_beside_an_import_that_may_be_of_the_same_model() {
     world.peers = vec![Peer { key: None, ..twin(PeerStanding::AtWork, false).remove(0) }];
     let plan = decide(&world);
     assert_eq!((kinds(&plan), blocked(&plan).unwrap().0), (vec![], "Queued"));
+    // Its archive's claim may never come; as long as its worker is at work, the removal's Job is not created.
+    assert_eq!(kinds(&decide(&world.clone().later(600))), ["CreateJob"]);
     world.peers[0].standing = PeerStanding::Stuck;
     assert_eq!(kinds(&decide(&world)), ["CreateJob"]);
 }
