@@ -181,6 +181,9 @@ impl World {
             // Others had its place in the line for the Hub.
             waits.extend([Reason::PVCPending, Reason::StorageClassNotFound].map(|why| (Phase::Retrying, Some(why))));
         }
+        if entry.spec.job.as_ref().is_some_and(|job| job.active_deadline_seconds.is_some()) {
+            waits.push((Phase::Retrying, Some(Reason::DeadlineExceeded)));
+        }
         if let Some(waits) = self.expected_of_claim(entry, &waits) {
             return waits;
         }
