@@ -315,6 +315,9 @@ fn an_entry_that_goes_or_moves_is_told() {
     let world = World::of(vec![shared("mine", "Ready", 1)], Vec::new());
     let (waits, _) = world.admitted(&pod(MODEL));
     let plan = World::of(Vec::new(), Vec::new()).decide(&[&waits], &[]);
+    assert_eq!(reasons(&plan), ["NotPopulated"]);
+    let (by_name, _) = world.admitted(&pod("mine"));
+    let plan = World::of(Vec::new(), vec![populating()]).decide(&[&by_name], &[]);
     assert_eq!(reasons(&plan), ["EntryNotFound"], "nobody knows what it was");
     let elsewhere = entry("mine", &json!({"repo": MODEL, "storage": {"claimName": "elsewhere"}}), "Ready", 3);
     assert_eq!(reasons(&World::of(vec![elsewhere], Vec::new()).decide(&[&waits], &[])), ["EntryMoved"]);
@@ -336,6 +339,62 @@ fn an_entry_that_goes_or_moves_is_told() {
     let twin =
         entry("hers", &json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), "Ready", 4);
     assert_eq!(World::of(vec![twin], vec![populating()]).decide(&[&waits], &[]).lift, Some(0));
+}
+
+/// An entry in the place where an entry that is made for a Pod would be.
+fn populated(name: &str, phase: &str, age: u32) -> Value {
+    entry(name, &json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), phase, age)
+}
+
+#[test]
+fn whoever_keeps_the_model_where_the_pod_mounts_it_lets_the_pod_go() {
+    let (waits, _) = World::of(Vec::new(), vec![populating()]).admitted(&pod(MODEL));
+    let decide = |entries| World::of(entries, vec![populating()]).decide(&[&waits], &[]);
+    // An import's archive turned out to hold it; the entry that was made for the Pod is an older or a younger twin.
+    for (made, age) in [("Failed", 3), ("Retrying", 1), ("Queued", 1)] {
+        let plan = decide(vec![populated(NAME, made, age), populated("imported", "Ready", 2)]);
+        assert_eq!((reasons(&plan), plan.lift), (vec!["ModelsReady"], Some(0)), "{made}");
+    }
+    // Until then nobody is alarmed by an entry that another one goes before.
+    let plan = decide(vec![populated(NAME, "Failed", 3), populated("imported", "Importing", 2)]);
+    assert_eq!((reasons(&plan), plan.lift), (vec!["WaitingForModels"], None));
+    assert!(plan.said[0].notice.message.contains("imported"), "{:?}", plan.said);
+    let mut twin = populated(NAME, "Failed", 3);
+    twin["status"]["conditions"][0]["reason"] = "DuplicateEntry".into();
+    let plan = decide(vec![twin, populated("imported", "Failed", 2)]);
+    assert_eq!(reasons(&plan), ["RepoNotFound"], "the cause is told, and not who waits for it");
+    // What is elsewhere, is of another model or goes, does not serve.
+    let elsewhere = entry("other", &json!({"repo": MODEL, "storage": {"claimName": "models"}}), "Ready", 2);
+    let revision = json!({"repo": MODEL, "revision": "v1", "storage": {"claimName": "models", "subPath": "cache"}});
+    let mut going = populated("going", "Ready", 2);
+    going["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z".into();
+    let plan = decide(vec![populated(NAME, "Failed", 3), elsewhere, entry("v1", &revision, "Ready", 2), going]);
+    assert_eq!((reasons(&plan), plan.lift), (vec!["RepoNotFound"], None));
+}
+
+#[test]
+fn a_lost_entrys_model_is_known_by_the_folder_that_the_pod_mounts() {
+    let other = |name: &str, phase: &str| {
+        entry(name, &json!({"repo": "other/model", "storage": {"claimName": "models", "subPath": "cache"}}), phase, 1)
+    };
+    let world = World::of(vec![populated("mine", "Pending", 1), other("theirs", "Pending")], vec![populating()]);
+    let (waits, _) = world.admitted(&pod("org/model, other/model"));
+    let decide = |entries| World::of(entries, vec![populating()]).decide(&[&waits], &[]);
+    assert_eq!(decide(vec![populated("anew", "Ready", 4), other("theirs", "Ready")]).lift, Some(0));
+    assert_eq!(decide(vec![populated("anew", "Ready", 4), other("renamed", "Ready")]).lift, Some(0));
+    let plan = decide(vec![populated("anew", "Ready", 4), other("renamed", "Pending")]);
+    assert!(plan.lift.is_none() && plan.said[0].notice.message.contains("renamed"), "{:?}", plan.said);
+    // Nobody made it anew: that is done as for any Pod.
+    let plan = decide(vec![other("theirs", "Ready")]);
+    let made: Vec<_> = plan.create.iter().map(|entry| entry.metadata.name.as_deref().unwrap()).collect();
+    assert_eq!((reasons(&plan), made), (vec!["WaitingForModels"], vec![NAME]));
+    // An own claim has its entry's name, and so the entry must have it again.
+    let own = connection(&json!({"autoPopulate": true, "storage": {"volumeClaimTemplate": {"spec": {}}}}));
+    let mine = entry("mine", &json!({"repo": MODEL, "storage": {"volumeClaimTemplate": {"spec": {}}}}), "Ready", 1);
+    let (waits, _) = World::of(vec![mine], Vec::new()).admitted(&pod(MODEL));
+    let plan = World::of(Vec::new(), vec![own]).decide(&[&waits], &[]);
+    assert_eq!(plan.create[0].metadata.name.as_deref(), Some("mine"));
+    assert_eq!(reasons(&World::of(Vec::new(), vec![populating()]).decide(&[&waits], &[])), ["EntryMoved"]);
 }
 
 #[test]
