@@ -1,10 +1,12 @@
 //! Which entry serves a word of a Pod's annotation, and where its model is or will be.
 
 use super::super::room::DEFAULT_CONNECTION;
+use super::super::wanted::merge;
 use super::ask::{Refusal, Word};
 use super::model_folder;
 use super::sight::{EntrySight, Volume};
 use crate::api::HubConnection;
+use crate::api::job::JobSettings;
 use crate::api::storage::StorageSpec;
 use crate::controller::config::Config;
 use crate::format::layout;
@@ -148,6 +150,12 @@ impl Known<'_> {
     pub(super) fn connection(&self, named: Option<&str>) -> Option<&HubConnection> {
         let name = named.unwrap_or(DEFAULT_CONNECTION);
         self.connections.iter().find(|connection| connection.name_any() == name).map(AsRef::as_ref)
+    }
+
+    /// The settings of the Jobs of an entry that says nothing.
+    pub(super) fn job(&self) -> JobSettings {
+        let cache = self.connection(None).and_then(|connection| connection.spec.cache.as_ref());
+        merge(cache.and_then(|cache| cache.job.clone()).unwrap_or_default(), &self.config.job)
     }
 
     /// Where entries of a connection are kept that do not say.

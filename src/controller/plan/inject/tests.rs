@@ -273,11 +273,57 @@ fn a_missing_entry_is_made_for_the_pod_that_waits() {
     asks["spec"]["tolerations"] = json!([{"key": "gpu", "operator": "Exists"}, {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]);
     asks["spec"]["affinity"] = json!({"podAffinity": {}, "nodeAffinity": {
         "preferredDuringSchedulingIgnoredDuringExecution": [],
-        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": []}]}}});
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}], "matchFields": []}]}}});
     let (waits, _) = world.admitted(&asks);
     let plan = world.decide(&[&waits], &[]);
     assert_eq!((reasons(&plan), plan.lift), (vec!["WaitingForModels"], None));
     insta::assert_yaml_snapshot!(plan.create[0]);
+}
+
+/// What the entry says of its Jobs that is made for this Pod.
+fn job_for(spec: &Value, cache: &Value) -> Value {
+    let mut settings = json!({"autoPopulate": true, "storage": {"claimName": "models"}});
+    settings["job"] = cache.clone();
+    let world = World::of(Vec::new(), vec![connection(&settings)]);
+    let mut asks = pod(MODEL);
+    asks["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let (waits, _) = world.admitted(&asks);
+    let plan = world.decide(&[&waits], &[]);
+    json!(plan.create[0].spec.job)
+}
+
+#[test]
+fn the_node_that_a_daemon_set_chose_for_one_pod_is_not_the_jobs() {
+    let of_name = json!({"key": "metadata.name", "operator": "In", "values": ["node-7"]});
+    let required = |terms: Value| {
+        json!({"affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
+    };
+    assert_eq!(job_for(&required(json!([{"matchFields": [of_name]}])), &json!({})), json!(null));
+    let zone = json!([{"key": "zone", "operator": "In", "values": ["a"]}]);
+    let terms = json!([{"matchFields": [of_name]}, {"matchFields": [of_name], "matchExpressions": zone}]);
+    let job = job_for(&required(terms), &json!({}));
+    assert_eq!(job["affinity"], required(json!([{"matchExpressions": zone}]))["affinity"]);
+}
+
+#[test]
+fn a_pods_placement_and_the_connections_are_not_mixed() {
+    let gpu = json!({"key": "gpu", "operator": "Exists"});
+    let dedicated = json!({"key": "dedicated", "operator": "Equal", "value": "cache"});
+    let cache = json!({"nodeSelector": {"pool": "cache"}, "tolerations": [dedicated]});
+    // The connection's nodes can be had with the connection's tolerations only.
+    let job = job_for(&json!({"tolerations": [gpu]}), &cache);
+    assert_eq!(job, json!({"tolerations": [gpu, dedicated]}));
+    assert_eq!(job_for(&json!({"tolerations": [dedicated]}), &cache), json!({"tolerations": [dedicated]}));
+    // Labels of the Pod's node, or of the connection's, and not both.
+    let job = job_for(&json!({"nodeSelector": {"gpu": "yes"}}), &cache);
+    assert_eq!(job, json!({"nodeSelector": {"gpu": "yes"}, "affinity": {}}));
+    let zone = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+        {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "Exists"}]}]}}});
+    let job = job_for(&json!({"affinity": zone}), &cache);
+    assert_eq!(job, json!({"nodeSelector": {}, "affinity": zone}));
+    assert_eq!(job_for(&json!({}), &cache), json!(null));
 }
 
 #[test]

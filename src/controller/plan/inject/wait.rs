@@ -258,7 +258,7 @@ fn missing(observed: &ObservedPod<'_>, name: &str, model: &ModelRef) -> Standing
     let is_free = |name: &&str| known.entries.iter().all(|entry| entry.name() != *name);
     let mut names = [usual.as_str(), name].into_iter().filter(is_free);
     match names.find(|name| has(pod, model, &Volume::of(storage, name))) {
-        Some(name) => Standing::Missing(Box::new(build::awaited_entry(pod, name, model, storage))),
+        Some(name) => Standing::Missing(Box::new(build::awaited_entry(pod, name, model, storage, &known.job()))),
         None => Standing::Trouble("EntryMoved", moved(&format!("model {model} would be kept"))),
     }
 }
