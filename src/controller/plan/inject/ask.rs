@@ -162,7 +162,7 @@ impl Placement {
     }
 }
 
-/// The terms without the names of nodes: a DaemonSet gives each of its Pods one, and the model outlives that node.
+/// The terms without the names of nodes: a `DaemonSet` gives each of its Pods one, and the model outlives that node.
 fn nodes_of_a_kind(mut required: NodeSelector) -> Option<NodeSelector> {
     for term in &mut required.node_selector_terms {
         term.match_fields = None;
