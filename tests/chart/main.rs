@@ -171,6 +171,7 @@ fn without_the_webhook_the_operator_may_do_less() {
         assert!(!without.contains(word), "{word} is there");
         assert!(rendered(&[]).contains(word), "{word} is not there");
     }
+    assert!(without.contains("verbs: [list, watch, patch]"), "Pods that wait at the gate already are let go");
     let external = rendered(&["--set=webhook.certManager.enabled=true"]);
     assert!(external.contains("kind: Certificate") && external.contains("kind: Issuer"));
     assert!(external.contains("cert-manager.io/inject-ca-from: default/modelcache-webhook"));

@@ -19,12 +19,12 @@ use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
 /// Values of the chart, until the end of this value.
-struct Values {
+pub(crate) struct Values {
     before: NamedTempFile,
 }
 
 impl Values {
-    fn set(values: &[String]) -> Self {
+    pub(crate) fn set(values: &[String]) -> Self {
         let before = NamedTempFile::new().unwrap();
         let mut helm = Command::new(program("helm"));
         let told =

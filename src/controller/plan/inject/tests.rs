@@ -105,7 +105,7 @@ fn consumer(pod: &Value) -> Arc<Consumer> {
 }
 
 fn reasons(plan: &PodPlan) -> Vec<&str> {
-    plan.said.iter().map(|said| said.notice.reason.as_str()).collect()
+    plan.said.iter().chain(&plan.then).map(|said| said.notice.reason.as_str()).collect()
 }
 
 #[test]
@@ -339,6 +339,7 @@ fn the_gate_comes_off_when_all_models_are_there() {
     }
     let plan = world("Ready", "Ready").decide(&[&waits], &[]);
     assert_eq!((reasons(&plan), plan.lift), (vec!["ModelsReady"], Some(0)));
+    assert!(plan.said.is_empty(), "it is told when the gate is off, and not while that fails");
     // Ours is found among others, which stay.
     waits["spec"]["schedulingGates"] = json!([{"name": "example.com/quota"}, {"name": "modelcache.dev/ready"}]);
     assert_eq!(world("Ready", "Ready").decide(&[&waits], &[]).lift, Some(1));

@@ -37,6 +37,8 @@ pub struct PodPlan {
     pub said: Vec<Said>,
     /// The place of our gate, which is to come off.
     pub lift: Option<usize>,
+    /// What is told once it is off.
+    pub then: Option<Said>,
 }
 
 /// An event about a Pod, or about an entry.
@@ -101,7 +103,7 @@ pub fn decide(observed: &ObservedPod<'_>) -> PodPlan {
     }
     if there.len() == injection.entries.len() {
         plan.said.extend(crowds(observed, &there));
-        plan.said.push(told("ModelsReady", "", "all models are there: the Pod may be scheduled".to_owned()));
+        plan.then = Some(told("ModelsReady", "", "all models are there: the Pod may be scheduled".to_owned()));
         plan.lift = injection.gate;
     } else if !coming.is_empty() {
         let message = format!("waits for the models of entries {}", coming.join(", "));
