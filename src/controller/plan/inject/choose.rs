@@ -101,6 +101,13 @@ impl Known<'_> {
             return self.of_entry(entry);
         }
         if !self.populates() {
+            let may_have = |entry: &&Arc<EntrySight>| entry.unread.as_ref() == Some(&model.repo);
+            if let Some(entry) = self.entries.iter().find(may_have) {
+                let name = entry.name();
+                return Err(format!(
+                    "entry {name:?} may have model {model}, and its archive was not read so far: wait until it is Ready, or give it spec.revision"
+                ));
+            }
             return Err(format!(
                 "there is no entry of model {model}, and none is made: the namespace's HubConnection \"default\" has no \
                  spec.cache.autoPopulate"

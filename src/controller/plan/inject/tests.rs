@@ -187,6 +187,35 @@ fn without_population_only_what_is_there_is_mounted() {
 }
 
 #[test]
+fn an_archive_that_was_not_read_may_hold_another_revision_and_serves_nobody_yet() {
+    let archive = |over: Value| {
+        let mut spec = json!({"repo": MODEL, "storage": {"claimName": "shared"},
+            "source": {"archive": {"claimName": "usb", "path": "a.tar"}}});
+        spec.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
+        entry("archive", &spec, "Importing", 1)
+    };
+    let unread = World::of(vec![archive(json!({}))], Vec::new());
+    for asks in [MODEL, "archive"] {
+        let why = unread.untouched(&pod(asks));
+        assert!(why.contains("\"archive\"") && why.contains("not read so far"), "{why}");
+    }
+    let why = unread.untouched(&pod("other/model"));
+    assert!(!why.contains("archive"), "{why}");
+    // Whoever names the revision says which it is.
+    let named = World::of(vec![archive(json!({"revision": "v1"}))], Vec::new());
+    named.admitted(&pod("org/model@v1"));
+    let mut read = archive(json!({}));
+    read["status"]["metadata"] = json!({"modelDefinition": {"key": "hf@org/model@v2"}});
+    let read = World::of(vec![read], Vec::new());
+    assert!(read.untouched(&pod(MODEL)).contains("no entry of model"));
+    read.admitted(&pod("org/model@v2"));
+    // Where entries are made, one is made, and waits for what the archive turns out to hold.
+    let made = World::of(vec![archive(json!({}))], vec![populating()]);
+    let (waits, _) = made.admitted(&pod(MODEL));
+    assert_eq!(waits["metadata"]["annotations"]["modelcache.dev/injected"], NAME);
+}
+
+#[test]
 fn whatever_cannot_be_is_left_as_it_is_and_told() {
     let world = World::of(vec![shared("mine", "Ready", 1)], vec![populating()]);
     let with = |change: &dyn Fn(&mut Value)| {
