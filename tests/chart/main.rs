@@ -175,6 +175,25 @@ fn without_the_webhook_the_operator_may_do_less() {
     let external = rendered(&["--set=webhook.certManager.enabled=true"]);
     assert!(external.contains("kind: Certificate") && external.contains("kind: Issuer"));
     assert!(external.contains("cert-manager.io/inject-ca-from: default/modelcache-webhook"));
+    // Renewals keep their authority: what signs itself is the authority alone.
+    let made: Vec<Value> = external
+        .split("\n---\n")
+        .filter(|object| object.contains("apiVersion: cert-manager.io/v1"))
+        .map(|object| serde_yaml::from_str(object).unwrap())
+        .collect();
+    let object = |kind: &str, name: &str| {
+        made.iter().find(|one| one["kind"] == kind && one["metadata"]["name"] == name).expect("it is there")
+    };
+    let issuer = |certificate: &str| {
+        object("Issuer", object("Certificate", certificate)["spec"]["issuerRef"]["name"].as_str().unwrap())
+    };
+    let authority = issuer("modelcache-webhook")["spec"]["ca"]["secretName"].as_str().unwrap();
+    let certificate = object("Certificate", authority);
+    assert_eq!((&certificate["spec"]["secretName"], &certificate["spec"]["isCA"]), (&json!(authority), &json!(true)));
+    assert_eq!(issuer(authority)["spec"], json!({"selfSigned": {}}));
+    assert_eq!(made.len(), 4);
+    let named = "--set-json=webhook.certManager={\"enabled\":true,\"issuerRef\":{\"kind\":\"ClusterIssuer\",\"name\":\"corp\"}}";
+    assert!(!rendered(&[named]).contains("kind: Issuer\n"), "somebody else's signs");
     for word in ["kind: Secret", "mutatingwebhookconfigurations", "verbs: [list, watch, update]"] {
         assert!(!external.contains(word), "{word} is there, and cert-manager does that");
     }
