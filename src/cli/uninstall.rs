@@ -1,6 +1,6 @@
 //! `modelcache uninstall`: what the chart runs before its release is uninstalled.
 
-use crate::controller::shell::{self, Uninstall};
+use crate::controller::shell::{self, Uninstall, Uninstalled};
 
 /// Ends the operator and takes its finalizer off all entries.
 #[derive(Debug, clap::Args)]
@@ -20,10 +20,16 @@ pub(super) struct UninstallArgs {
 pub(super) async fn run(args: UninstallArgs) -> anyhow::Result<()> {
     let UninstallArgs { namespace, deployment, identity } = args;
     let what = Uninstall { namespace, deployment, identity };
-    let count = tokio::select! {
-        count = shell::uninstall(&what) => count?,
+    let Uninstalled { entries, gated } = tokio::select! {
+        done = shell::uninstall(&what) => done?,
         () = super::stopped() => anyhow::bail!("was told to stop before all entries were let go"),
     };
-    tracing::info!(entries = count, "the finalizer is off all entries; their files stay where they are");
+    if !gated.is_empty() {
+        tracing::warn!(
+            pods = gated.join(", "),
+            "these Pods wait for models, and nobody will let them go: delete them, or install the operator again"
+        );
+    }
+    tracing::info!(entries, "the finalizer is off all entries; their files stay where they are");
     Ok(())
 }

@@ -171,9 +171,29 @@ fn without_the_webhook_the_operator_may_do_less() {
         assert!(!without.contains(word), "{word} is there");
         assert!(rendered(&[]).contains(word), "{word} is not there");
     }
+    assert!(without.contains("verbs: [list, watch, patch]"), "Pods that wait at the gate already are let go");
     let external = rendered(&["--set=webhook.certManager.enabled=true"]);
     assert!(external.contains("kind: Certificate") && external.contains("kind: Issuer"));
     assert!(external.contains("cert-manager.io/inject-ca-from: default/modelcache-webhook"));
+    // Renewals keep their authority: what signs itself is the authority alone.
+    let made: Vec<Value> = external
+        .split("\n---\n")
+        .filter(|object| object.contains("apiVersion: cert-manager.io/v1"))
+        .map(|object| serde_yaml::from_str(object).unwrap())
+        .collect();
+    let object = |kind: &str, name: &str| {
+        made.iter().find(|one| one["kind"] == kind && one["metadata"]["name"] == name).expect("it is there")
+    };
+    let issuer = |certificate: &str| {
+        object("Issuer", object("Certificate", certificate)["spec"]["issuerRef"]["name"].as_str().unwrap())
+    };
+    let authority = issuer("modelcache-webhook")["spec"]["ca"]["secretName"].as_str().unwrap();
+    let certificate = object("Certificate", authority);
+    assert_eq!((&certificate["spec"]["secretName"], &certificate["spec"]["isCA"]), (&json!(authority), &json!(true)));
+    assert_eq!(issuer(authority)["spec"], json!({"selfSigned": {}}));
+    assert_eq!(made.len(), 4);
+    let named = "--set-json=webhook.certManager={\"enabled\":true,\"issuerRef\":{\"kind\":\"ClusterIssuer\",\"name\":\"corp\"}}";
+    assert!(!rendered(&[named]).contains("kind: Issuer\n"), "somebody else's signs");
     for word in ["kind: Secret", "mutatingwebhookconfigurations", "verbs: [list, watch, update]"] {
         assert!(!external.contains(word), "{word} is there, and cert-manager does that");
     }
@@ -283,7 +303,16 @@ async fn nobody_signs_with_anothers_name() {
     operators.create(&create, &entry("unsigned", None)).await.unwrap();
     let sign = |value: Value| Patch::Merge(json!({"metadata": {"annotations": {annotation::CREATED_BY: value}}}));
     assert_refused(ada.patch("signed", &change, &sign(json!("bob"))).await, "a change");
-    assert_refused(ada.patch("signed", &change, &sign(Value::Null)).await, "a removal");
+    // A manifest that replaces the object does not say who created it, and takes nothing away.
+    let author = |entry: ModelCacheEntry| entry.annotations().get(annotation::CREATED_BY).cloned();
+    let removed = ada.patch("signed", &change, &sign(Value::Null)).await.unwrap();
+    assert_eq!(author(removed).as_deref(), Some("ada"));
+    let mut manifest = entry("by-webhook", None);
+    manifest.metadata.resource_version = by_webhook.metadata.resource_version;
+    assert_eq!(author(ada.replace("by-webhook", &create, &manifest).await.unwrap()).as_deref(), Some("ada"));
+    let mut manifest = entry("unsigned", None);
+    manifest.metadata.resource_version = ada.get("unsigned").await.unwrap().metadata.resource_version;
+    assert_eq!(author(ada.replace("unsigned", &create, &manifest).await.unwrap()), None);
     assert_refused(ada.patch("unsigned", &change, &sign(json!("ada"))).await, "an addition");
     let other = Patch::Merge(json!({"metadata": {"annotations": {"other": "value"}}, "spec": {"suspend": null}}));
     ada.patch("signed", &change, &other).await.unwrap();
@@ -301,6 +330,21 @@ async fn nobody_signs_with_anothers_name() {
     // The operator makes entries for others: it says for whom.
     operators.create(&create, &entry("for-bob", Some("bob"))).await.unwrap();
     place.end().await;
+}
+
+#[test]
+fn those_who_restore_others_objects_are_named_in_the_values() {
+    let policy = |values: &[&str]| {
+        let all = rendered(values);
+        let text = all.split("\n---\n").find(|object| object.contains("kind: ValidatingAdmissionPolicy\n")).unwrap();
+        let object: Value = serde_yaml::from_str(text).unwrap();
+        let signs = object["spec"]["variables"].as_array().unwrap().iter().find(|one| one["name"] == "signsForOthers");
+        signs.unwrap()["expression"].as_str().unwrap().to_owned()
+    };
+    let operator = "system:serviceaccount:home:modelcache";
+    assert_eq!(policy(&["--namespace=home"]), format!("request.userInfo.username in [\"{operator}\"]"));
+    let with = policy(&["--namespace=home", r#"--set-json=admissionPolicy.maySignForOthers=["o'hara","a\"b"]"#]);
+    assert_eq!(with, format!(r#"request.userInfo.username in ["{operator}","o'hara","a\"b"]"#));
 }
 
 /// The chart as Helm makes it of these values.

@@ -4,24 +4,27 @@ use crate::chosen;
 use crate::fakehub::{self, Authority, Hub};
 use crate::harness::command::{program, run};
 use crate::harness::volume::Volume;
-use crate::harness::wait::ready;
+use crate::harness::wait::{DEADLINE, ready};
 use crate::harness::{Gate, Stage, lab, operator, shared};
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
 use kube::api::ListParams;
-use modelcache::api::{ModelCacheEntryStatus, Phase};
+use modelcache::api::{ModelCacheEntry, ModelCacheEntryStatus, Phase};
 use modelcache::ident::Reason;
 use serde_json::json;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
 
 /// Values of the chart, until the end of this value.
-struct Values {
+pub(crate) struct Values {
     before: NamedTempFile,
 }
 
 impl Values {
-    fn set(values: &[String]) -> Self {
+    pub(crate) fn set(values: &[String]) -> Self {
         let before = NamedTempFile::new().unwrap();
         let mut helm = Command::new(program("helm"));
         let told =
@@ -186,6 +189,34 @@ async fn the_ownership_init_opens_a_volume_whose_driver_ignores_fs_group() {
     stage.delete("tiny").await;
     assert_eq!(std::fs::read_dir(volume.folder.join("entries")).unwrap().count(), 0);
     assert_eq!([owner(&volume.folder.join("hub")), owner(&foreign)], [(65532, 65532), (0, 0)]);
+    drop(values);
+    operator::until_ready(&stage.client, 1).await;
+}
+
+#[tokio::test]
+async fn who_may_sign_for_others_restores_what_they_created() {
+    let stage = Stage::new("restore").await;
+    let object = json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheEntry",
+        "metadata": {"name": "restored", "namespace": stage.namespace, "annotations": {"modelcache.dev/created-by": "ada"}},
+        "spec": {"repo": fakehub::REPO, "suspend": true, "storage": {"claimName": "none"}}});
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(object.to_string().as_bytes()).unwrap();
+    let create = || {
+        let mut kubectl = Command::new(program("kubectl"));
+        kubectl.args(["create", "--as=restorer", "--as-group=system:masters", "-f"]).arg(file.path());
+        run(&mut kubectl)
+    };
+    let refused = create().unwrap_err();
+    assert!(refused.contains("must be restorer"), "{refused}");
+    let values = Values::set(&["--set=admissionPolicy.maySignForOthers={restorer}".to_owned()]);
+    // The API server hears of a policy's change a moment later.
+    let deadline = Instant::now() + DEADLINE;
+    while let Err(refused) = create() {
+        assert!(refused.contains("must be restorer") && Instant::now() < deadline, "{refused}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let restored = stage.api::<ModelCacheEntry>().get("restored").await.unwrap();
+    assert_eq!(restored.annotations().get("modelcache.dev/created-by").map(String::as_str), Some("ada"));
     drop(values);
     operator::until_ready(&stage.client, 1).await;
 }

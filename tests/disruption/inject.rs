@@ -1,5 +1,6 @@
 //! Pods that name models while the operator is away, while its certificate changes, by the hundred, and at 50 a second.
 
+use crate::defaults::Values;
 use crate::fakehub::REPO;
 use crate::harness::pods::{asks_for, deployment, entry_of, is_gated, is_in_phase, pod, populating, runs};
 use crate::harness::{Gate, Stage, operator};
@@ -52,6 +53,20 @@ async fn while_the_operator_is_away_pods_are_created_and_told_of_later() {
     stage.until_is("before", "running", |pod: &Pod| is_in_phase(pod, "Running")).await;
     stage.create::<Pod>(pod("after", REPO)).await;
     stage.until_is("after", "running", |pod: &Pod| is_in_phase(pod, "Running")).await;
+}
+
+#[tokio::test]
+async fn pods_that_wait_when_the_webhook_is_switched_off_are_let_go() {
+    let stage = populating("switched-off").await;
+    let gate = Gate::at(stage.hub(), "/model.safetensors", 350_000);
+    let waits = stage.create::<Pod>(pod("waits", REPO)).await;
+    stage.until_held(&entry_of(REPO), &gate).await;
+    let values = Values::set(&["--set=webhook.enabled=false".to_owned()]);
+    gate.open();
+    stage.until_is("waits", "running", |pod: &Pod| is_in_phase(pod, "Running")).await;
+    stage.until_event(&waits, "ModelsReady").await;
+    drop(values);
+    operator::until_ready(&stage.client, 1).await;
 }
 
 #[tokio::test]

@@ -83,16 +83,16 @@ fn slug_of(file: &str) -> String {
 
 /// The entry of a model that a Pod waits for. Nobody owns it: it stays when the Pod goes. What the connection says of retention and
 /// of Jobs holds for it as for any other.
-pub fn awaited_entry(pod: &Consumer, name: &str, model: &ModelRef, storage: &StorageSpec) -> ModelCacheEntry {
+pub fn awaited_entry(
+    pod: &Consumer,
+    name: &str,
+    model: &ModelRef,
+    storage: &StorageSpec,
+    defaults: &JobSettings,
+) -> ModelCacheEntry {
     let namespace = pod.meta().namespace.clone().unwrap_or_default();
     let placement = pod.injection.as_ref().and_then(|injection| injection.placement.as_deref().cloned());
-    // The volume ends up where the Pod can run.
-    let job = placement.map(|Placement { node_selector, affinity, tolerations }| JobSettings {
-        node_selector,
-        tolerations,
-        affinity,
-        ..JobSettings::default()
-    });
+    let job = placement.map(|placement| placed(placement, defaults));
     let created_by = format!("system:serviceaccount:{namespace}:{}", pod.account);
     ModelCacheEntry {
         metadata: ObjectMeta {
@@ -112,6 +112,23 @@ pub fn awaited_entry(pod: &Consumer, name: &str, model: &ModelRef, storage: &Sto
         },
         status: None,
     }
+}
+
+/// Settings of Jobs that run where a Pod can, so that the volume ends up there.
+fn placed(pod: Placement, defaults: &JobSettings) -> JobSettings {
+    let Placement { mut node_selector, mut affinity, mut tolerations } = pod;
+    if node_selector.is_some() || affinity.is_some() {
+        // What is empty has no default behind it: no node may have the labels of both.
+        node_selector.get_or_insert_default();
+        affinity.get_or_insert_default();
+    }
+    if let Some(tolerations) = &mut tolerations {
+        // The nodes that the defaults select may have taints of their own.
+        let missing = defaults.tolerations.iter().flatten().filter(|one| !tolerations.contains(one));
+        let missing: Vec<_> = missing.cloned().collect();
+        tolerations.extend(missing);
+    }
+    JobSettings { node_selector, tolerations, affinity, ..JobSettings::default() }
 }
 
 /// An entry that the chart's values ask for.

@@ -1,7 +1,7 @@
 //! The decision: what should be done for one entry, and what its status says.
 
 use super::attempt::{Standing, lost, standing};
-use super::observed::{Attempt, Observed, Peer, task_of};
+use super::observed::{Attempt, Observed, Peer, PeerStanding, task_of};
 use super::queue::{self, Urgency};
 use super::status::{Draft, claim_trouble, finish};
 use super::storage::{self, storage_of};
@@ -72,7 +72,12 @@ pub fn decide(observed: &Observed) -> Plan {
         return give_way(observed, job, &why, actions);
     }
     if is_kept(observed) {
-        return update::decide(observed, &wanted, actions);
+        let mut plan = update::decide(observed, &wanted, actions);
+        if elder(observed, |_| true).is_some_and(|_| !was_first) {
+            // When it has the model, too, no watch of this entry tells of it.
+            plan.again = Some(plan.again.unwrap_or(LOOK_EVERY).min(LOOK_EVERY));
+        }
+        return plan;
     }
     match observed.current() {
         Some(attempt) if attempt.job.metadata.deletion_timestamp.is_some() => {
@@ -157,15 +162,21 @@ fn refuse(observed: &Observed, why: &Why, actions: Vec<Action>) -> Plan {
 
 fn duplicate(observed: &Observed, wanted: &Wanted) -> Option<Why> {
     let model = known_model(&observed.entry)?;
-    let key = model.key().to_string();
-    // One that goes waits until this one has taken its files over.
-    let is_twin = |peer: &&Peer| peer.older && !peer.deleting && peer.key.as_ref() == Some(&key);
-    let twin = observed.peers.iter().find(is_twin)?;
+    // What is there stays as long as the older one has nothing.
+    let twin = elder(observed, |twin| twin.standing == PeerStanding::Keeps || !is_kept(observed))?;
     let message = format!(
         "entry {:?} keeps {model} in claim {:?} already: use it, or delete this one",
         twin.name, wanted.claim_name
     );
     Some(Why::new(Reason::DuplicateEntry, message))
+}
+
+/// An older entry of the same model in the same place, of this kind.
+fn elder(observed: &Observed, is: impl Fn(&Peer) -> bool) -> Option<&Peer> {
+    let key = known_model(&observed.entry)?.key().to_string();
+    // One that goes waits until this one has taken its files over.
+    let is_twin = |peer: &&Peer| peer.older && !peer.deleting && peer.key.as_ref() == Some(&key);
+    observed.peers.iter().filter(is_twin).find(|twin| is(twin))
 }
 
 /// What depends neither on how the work stands nor on a Hub: our finalizer, the claim's owner, recorded Jobs.

@@ -249,7 +249,10 @@ impl Scene {
 /// The other entries of the namespace that use the same volume as this one.
 pub fn peers<'a>(entry: &ModelCacheEntry, all: impl IntoIterator<Item = &'a ModelCacheEntry>) -> Vec<Peer> {
     let Some(volume) = volume_of(entry) else { return Vec::new() };
-    let age = |entry: &ModelCacheEntry| (entry.metadata.creation_timestamp.as_ref().map(|time| time.0), entry.uid());
+    // Of those of one second the first by name goes first, as for the Pods that ask for their model.
+    let age = |entry: &ModelCacheEntry| {
+        (entry.metadata.creation_timestamp.as_ref().map(|time| time.0), entry.name_any(), entry.uid())
+    };
     let neighbours =
         all.into_iter().filter(|other| other.namespace() == entry.namespace() && other.uid() != entry.uid());
     neighbours

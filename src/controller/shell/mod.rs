@@ -19,7 +19,7 @@ mod waiting;
 mod webhook;
 mod write;
 
-pub use uninstall::{Uninstall, uninstall};
+pub use uninstall::{Uninstall, Uninstalled, uninstall};
 pub use webhook::WebhookOptions;
 
 use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, label};

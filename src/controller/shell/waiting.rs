@@ -132,7 +132,7 @@ async fn look(pod: Arc<Consumer>, waiting: Arc<Waiting>) -> Result<Action, Round
         observed.modes = modes(context, &observed).await.map_err(RoundError::Observe)?;
         plan = wait::decide(&observed);
     }
-    let PodPlan { create, mut said, lift } = plan;
+    let PodPlan { create, mut said, lift, then } = plan;
     for entry in &create {
         match write::populate(&context.client, entry).await.map_err(RoundError::Apply)? {
             None => {}
@@ -145,6 +145,9 @@ async fn look(pod: Arc<Consumer>, waiting: Arc<Waiting>) -> Result<Action, Round
     if let Some(at) = lift {
         write::lift_gate(&context.client, pod.as_ref(), at).await.map_err(RoundError::Apply)?;
         tracing::info!(namespace, name = pod.name_any(), "all models are there: the gate is off");
+    }
+    if let Some(said) = then {
+        tell(context, told, &pod, &said).await;
     }
     forget(context, told);
     Ok(if pod.waits() { Action::requeue(TOLD_FOR) } else { Action::await_change() })

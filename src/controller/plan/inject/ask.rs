@@ -3,7 +3,7 @@
 use super::{CACHE_VARIABLE, MODELS_MAX, OLD_CACHE_VARIABLE, ROOT};
 use crate::api::{GATE, annotation, label};
 use crate::ident::{InvalidIdent, ModelKey, ModelRef, RepoId};
-use k8s_openapi::api::core::v1::{Affinity, Container, NodeAffinity, Pod, PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{Affinity, Container, NodeAffinity, NodeSelector, Pod, PodSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -142,8 +142,9 @@ impl Placement {
     fn of(spec: &PodSpec) -> Self {
         let required = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
         let required = required.and_then(|nodes| nodes.required_during_scheduling_ignored_during_execution.clone());
+        let required = required.and_then(nodes_of_a_kind);
         Self {
-            node_selector: spec.node_selector.clone(),
+            node_selector: spec.node_selector.clone().filter(|labels| !labels.is_empty()),
             // A worker need not be where the Pod would like to be, nor beside its friends.
             affinity: required.map(|required| Affinity {
                 node_affinity: Some(NodeAffinity {
@@ -159,6 +160,15 @@ impl Placement {
                 .filter(|all| !all.is_empty()),
         }
     }
+}
+
+/// The terms without the names of nodes: a `DaemonSet` gives each of its Pods one, and the model outlives that node.
+fn nodes_of_a_kind(mut required: NodeSelector) -> Option<NodeSelector> {
+    for term in &mut required.node_selector_terms {
+        term.match_fields = None;
+    }
+    required.node_selector_terms.retain(|term| term.match_expressions.as_ref().is_some_and(|all| !all.is_empty()));
+    (!required.node_selector_terms.is_empty()).then_some(required)
 }
 
 /// The API server gives each Pod some that tell how long it stays on a node that is unwell.

@@ -1,10 +1,12 @@
 //! Which entry serves a word of a Pod's annotation, and where its model is or will be.
 
 use super::super::room::DEFAULT_CONNECTION;
+use super::super::wanted::merge;
 use super::ask::{Refusal, Word};
 use super::model_folder;
 use super::sight::{EntrySight, Volume};
 use crate::api::HubConnection;
+use crate::api::job::JobSettings;
 use crate::api::storage::StorageSpec;
 use crate::controller::config::Config;
 use crate::format::layout;
@@ -99,6 +101,13 @@ impl Known<'_> {
             return self.of_entry(entry);
         }
         if !self.populates() {
+            let may_have = |entry: &&Arc<EntrySight>| entry.unread.as_ref() == Some(&model.repo);
+            if let Some(entry) = self.entries.iter().find(may_have) {
+                let name = entry.name();
+                return Err(format!(
+                    "entry {name:?} may have model {model}, and its archive was not read so far: wait until it is Ready, or give it spec.revision"
+                ));
+            }
             return Err(format!(
                 "there is no entry of model {model}, and none is made: the namespace's HubConnection \"default\" has no \
                  spec.cache.autoPopulate"
@@ -148,6 +157,12 @@ impl Known<'_> {
     pub(super) fn connection(&self, named: Option<&str>) -> Option<&HubConnection> {
         let name = named.unwrap_or(DEFAULT_CONNECTION);
         self.connections.iter().find(|connection| connection.name_any() == name).map(AsRef::as_ref)
+    }
+
+    /// The settings of the Jobs of an entry that says nothing.
+    pub(super) fn job(&self) -> JobSettings {
+        let cache = self.connection(None).and_then(|connection| connection.spec.cache.as_ref());
+        merge(cache.and_then(|cache| cache.job.clone()).unwrap_or_default(), &self.config.job)
     }
 
     /// Where entries of a connection are kept that do not say.

@@ -3,10 +3,10 @@
 use super::super::record::condition_of;
 use super::super::storage::storage_of;
 use super::super::trimmed::{self, stands_for};
-use super::super::wanted::known_model;
+use super::super::wanted::{certain_model, parse_model};
 use crate::api::storage::StorageSpec;
 use crate::api::{ModelCacheEntry, Phase, condition};
-use crate::ident::ModelRef;
+use crate::ident::{ModelRef, RepoId};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 pub struct EntrySight {
     /// Name, namespace, uid, version and times; nothing else is kept.
     pub(super) metadata: ObjectMeta,
-    /// Its model, as far as it is known.
+    /// Its model, where it cannot be another one.
     pub model: Option<ModelRef>,
+    /// The repo of which it will have some revision: its archive was not read so far.
+    pub unread: Option<RepoId>,
     /// The volume that it says it uses; absent where a default has to say it yet.
     pub volume: Option<Volume>,
     /// The connection that it names.
@@ -69,7 +71,8 @@ impl EntrySight {
 
 impl From<ModelCacheEntry> for EntrySight {
     fn from(entry: ModelCacheEntry) -> Self {
-        let model = known_model(&entry);
+        let model = certain_model(&entry);
+        let unread = parse_model(&entry.spec).ok().filter(|_| model.is_none()).map(|model| model.repo);
         let name = entry.metadata.name.as_deref().unwrap_or_default();
         let volume = storage_of(&entry).map(|storage| Volume::of(storage, name));
         let status = entry.status.unwrap_or_default();
@@ -81,6 +84,7 @@ impl From<ModelCacheEntry> for EntrySight {
         let (reason, message) = ready.map(|ready| (ready.reason, ready.message)).unwrap_or_default();
         Self {
             model,
+            unread,
             volume,
             connection: entry.spec.connection_name().map(str::to_owned),
             phase,

@@ -105,7 +105,7 @@ fn consumer(pod: &Value) -> Arc<Consumer> {
 }
 
 fn reasons(plan: &PodPlan) -> Vec<&str> {
-    plan.said.iter().map(|said| said.notice.reason.as_str()).collect()
+    plan.said.iter().chain(&plan.then).map(|said| said.notice.reason.as_str()).collect()
 }
 
 #[test]
@@ -184,6 +184,35 @@ fn without_population_only_what_is_there_is_mounted() {
         json!({"source": {"archive": {"claimName": "usb", "path": "a.tar"}}, "storage": {"claimName": "shared"}});
     let unread = World::of(vec![entry("archive", &archive, "Pending", 0)], Vec::new());
     assert!(unread.untouched(&pod("archive")).contains("does not know its model yet"));
+}
+
+#[test]
+fn an_archive_that_was_not_read_may_hold_another_revision_and_serves_nobody_yet() {
+    let archive = |over: Value| {
+        let mut spec = json!({"repo": MODEL, "storage": {"claimName": "shared"},
+            "source": {"archive": {"claimName": "usb", "path": "a.tar"}}});
+        spec.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
+        entry("archive", &spec, "Importing", 1)
+    };
+    let unread = World::of(vec![archive(json!({}))], Vec::new());
+    for asks in [MODEL, "archive"] {
+        let why = unread.untouched(&pod(asks));
+        assert!(why.contains("\"archive\"") && why.contains("not read so far"), "{why}");
+    }
+    let why = unread.untouched(&pod("other/model"));
+    assert!(!why.contains("archive"), "{why}");
+    // Whoever names the revision says which it is.
+    let named = World::of(vec![archive(json!({"revision": "v1"}))], Vec::new());
+    named.admitted(&pod("org/model@v1"));
+    let mut read = archive(json!({}));
+    read["status"]["metadata"] = json!({"modelDefinition": {"key": "hf@org/model@v2"}});
+    let read = World::of(vec![read], Vec::new());
+    assert!(read.untouched(&pod(MODEL)).contains("no entry of model"));
+    read.admitted(&pod("org/model@v2"));
+    // Where entries are made, one is made, and waits for what the archive turns out to hold.
+    let made = World::of(vec![archive(json!({}))], vec![populating()]);
+    let (waits, _) = made.admitted(&pod(MODEL));
+    assert_eq!(waits["metadata"]["annotations"]["modelcache.dev/injected"], NAME);
 }
 
 #[test]
@@ -273,11 +302,57 @@ fn a_missing_entry_is_made_for_the_pod_that_waits() {
     asks["spec"]["tolerations"] = json!([{"key": "gpu", "operator": "Exists"}, {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]);
     asks["spec"]["affinity"] = json!({"podAffinity": {}, "nodeAffinity": {
         "preferredDuringSchedulingIgnoredDuringExecution": [],
-        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": []}]}}});
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}], "matchFields": []}]}}});
     let (waits, _) = world.admitted(&asks);
     let plan = world.decide(&[&waits], &[]);
     assert_eq!((reasons(&plan), plan.lift), (vec!["WaitingForModels"], None));
     insta::assert_yaml_snapshot!(plan.create[0]);
+}
+
+/// What the entry says of its Jobs that is made for this Pod.
+fn job_for(spec: &Value, cache: &Value) -> Value {
+    let mut settings = json!({"autoPopulate": true, "storage": {"claimName": "models"}});
+    settings["job"] = cache.clone();
+    let world = World::of(Vec::new(), vec![connection(&settings)]);
+    let mut asks = pod(MODEL);
+    asks["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    let (waits, _) = world.admitted(&asks);
+    let plan = world.decide(&[&waits], &[]);
+    json!(plan.create[0].spec.job)
+}
+
+#[test]
+fn the_node_that_a_daemon_set_chose_for_one_pod_is_not_the_jobs() {
+    let of_name = json!({"key": "metadata.name", "operator": "In", "values": ["node-7"]});
+    let required = |terms: Value| {
+        json!({"affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
+    };
+    assert_eq!(job_for(&required(json!([{"matchFields": [of_name]}])), &json!({})), json!(null));
+    let zone = json!([{"key": "zone", "operator": "In", "values": ["a"]}]);
+    let terms = json!([{"matchFields": [of_name]}, {"matchFields": [of_name], "matchExpressions": zone}]);
+    let job = job_for(&required(terms), &json!({}));
+    assert_eq!(job["affinity"], required(json!([{"matchExpressions": zone}]))["affinity"]);
+}
+
+#[test]
+fn a_pods_placement_and_the_connections_are_not_mixed() {
+    let gpu = json!({"key": "gpu", "operator": "Exists"});
+    let dedicated = json!({"key": "dedicated", "operator": "Equal", "value": "cache"});
+    let cache = json!({"nodeSelector": {"pool": "cache"}, "tolerations": [dedicated]});
+    // The connection's nodes can be had with the connection's tolerations only.
+    let job = job_for(&json!({"tolerations": [gpu]}), &cache);
+    assert_eq!(job, json!({"tolerations": [gpu, dedicated]}));
+    assert_eq!(job_for(&json!({"tolerations": [dedicated]}), &cache), json!({"tolerations": [dedicated]}));
+    // Labels of the Pod's node, or of the connection's, and not both.
+    let job = job_for(&json!({"nodeSelector": {"gpu": "yes"}}), &cache);
+    assert_eq!(job, json!({"nodeSelector": {"gpu": "yes"}, "affinity": {}}));
+    let zone = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+        {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "Exists"}]}]}}});
+    let job = job_for(&json!({"affinity": zone}), &cache);
+    assert_eq!(job, json!({"nodeSelector": {}, "affinity": zone}));
+    assert_eq!(job_for(&json!({}), &cache), json!(null));
 }
 
 #[test]
@@ -293,6 +368,7 @@ fn the_gate_comes_off_when_all_models_are_there() {
     }
     let plan = world("Ready", "Ready").decide(&[&waits], &[]);
     assert_eq!((reasons(&plan), plan.lift), (vec!["ModelsReady"], Some(0)));
+    assert!(plan.said.is_empty(), "it is told when the gate is off, and not while that fails");
     // Ours is found among others, which stay.
     waits["spec"]["schedulingGates"] = json!([{"name": "example.com/quota"}, {"name": "modelcache.dev/ready"}]);
     assert_eq!(world("Ready", "Ready").decide(&[&waits], &[]).lift, Some(1));
@@ -315,6 +391,9 @@ fn an_entry_that_goes_or_moves_is_told() {
     let world = World::of(vec![shared("mine", "Ready", 1)], Vec::new());
     let (waits, _) = world.admitted(&pod(MODEL));
     let plan = World::of(Vec::new(), Vec::new()).decide(&[&waits], &[]);
+    assert_eq!(reasons(&plan), ["NotPopulated"]);
+    let (by_name, _) = world.admitted(&pod("mine"));
+    let plan = World::of(Vec::new(), vec![populating()]).decide(&[&by_name], &[]);
     assert_eq!(reasons(&plan), ["EntryNotFound"], "nobody knows what it was");
     let elsewhere = entry("mine", &json!({"repo": MODEL, "storage": {"claimName": "elsewhere"}}), "Ready", 3);
     assert_eq!(reasons(&World::of(vec![elsewhere], Vec::new()).decide(&[&waits], &[])), ["EntryMoved"]);
@@ -336,6 +415,62 @@ fn an_entry_that_goes_or_moves_is_told() {
     let twin =
         entry("hers", &json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), "Ready", 4);
     assert_eq!(World::of(vec![twin], vec![populating()]).decide(&[&waits], &[]).lift, Some(0));
+}
+
+/// An entry in the place where an entry that is made for a Pod would be.
+fn populated(name: &str, phase: &str, age: u32) -> Value {
+    entry(name, &json!({"repo": MODEL, "storage": {"claimName": "models", "subPath": "cache"}}), phase, age)
+}
+
+#[test]
+fn whoever_keeps_the_model_where_the_pod_mounts_it_lets_the_pod_go() {
+    let (waits, _) = World::of(Vec::new(), vec![populating()]).admitted(&pod(MODEL));
+    let decide = |entries| World::of(entries, vec![populating()]).decide(&[&waits], &[]);
+    // An import's archive turned out to hold it; the entry that was made for the Pod is an older or a younger twin.
+    for (made, age) in [("Failed", 3), ("Retrying", 1), ("Queued", 1)] {
+        let plan = decide(vec![populated(NAME, made, age), populated("imported", "Ready", 2)]);
+        assert_eq!((reasons(&plan), plan.lift), (vec!["ModelsReady"], Some(0)), "{made}");
+    }
+    // Until then nobody is alarmed by an entry that another one goes before.
+    let plan = decide(vec![populated(NAME, "Failed", 3), populated("imported", "Importing", 2)]);
+    assert_eq!((reasons(&plan), plan.lift), (vec!["WaitingForModels"], None));
+    assert!(plan.said[0].notice.message.contains("imported"), "{:?}", plan.said);
+    let mut twin = populated(NAME, "Failed", 3);
+    twin["status"]["conditions"][0]["reason"] = "DuplicateEntry".into();
+    let plan = decide(vec![twin, populated("imported", "Failed", 2)]);
+    assert_eq!(reasons(&plan), ["RepoNotFound"], "the cause is told, and not who waits for it");
+    // What is elsewhere, is of another model or goes, does not serve.
+    let elsewhere = entry("other", &json!({"repo": MODEL, "storage": {"claimName": "models"}}), "Ready", 2);
+    let revision = json!({"repo": MODEL, "revision": "v1", "storage": {"claimName": "models", "subPath": "cache"}});
+    let mut going = populated("going", "Ready", 2);
+    going["metadata"]["deletionTimestamp"] = "2026-11-24T10:00:00Z".into();
+    let plan = decide(vec![populated(NAME, "Failed", 3), elsewhere, entry("v1", &revision, "Ready", 2), going]);
+    assert_eq!((reasons(&plan), plan.lift), (vec!["RepoNotFound"], None));
+}
+
+#[test]
+fn a_lost_entrys_model_is_known_by_the_folder_that_the_pod_mounts() {
+    let other = |name: &str, phase: &str| {
+        entry(name, &json!({"repo": "other/model", "storage": {"claimName": "models", "subPath": "cache"}}), phase, 1)
+    };
+    let world = World::of(vec![populated("mine", "Pending", 1), other("theirs", "Pending")], vec![populating()]);
+    let (waits, _) = world.admitted(&pod("org/model, other/model"));
+    let decide = |entries| World::of(entries, vec![populating()]).decide(&[&waits], &[]);
+    assert_eq!(decide(vec![populated("anew", "Ready", 4), other("theirs", "Ready")]).lift, Some(0));
+    assert_eq!(decide(vec![populated("anew", "Ready", 4), other("renamed", "Ready")]).lift, Some(0));
+    let plan = decide(vec![populated("anew", "Ready", 4), other("renamed", "Pending")]);
+    assert!(plan.lift.is_none() && plan.said[0].notice.message.contains("renamed"), "{:?}", plan.said);
+    // Nobody made it anew: that is done as for any Pod.
+    let plan = decide(vec![other("theirs", "Ready")]);
+    let made: Vec<_> = plan.create.iter().map(|entry| entry.metadata.name.as_deref().unwrap()).collect();
+    assert_eq!((reasons(&plan), made), (vec!["WaitingForModels"], vec![NAME]));
+    // An own claim has its entry's name, and so the entry must have it again.
+    let own = connection(&json!({"autoPopulate": true, "storage": {"volumeClaimTemplate": {"spec": {}}}}));
+    let mine = entry("mine", &json!({"repo": MODEL, "storage": {"volumeClaimTemplate": {"spec": {}}}}), "Ready", 1);
+    let (waits, _) = World::of(vec![mine], Vec::new()).admitted(&pod(MODEL));
+    let plan = World::of(Vec::new(), vec![own]).decide(&[&waits], &[]);
+    assert_eq!(plan.create[0].metadata.name.as_deref(), Some("mine"));
+    assert_eq!(reasons(&World::of(Vec::new(), vec![populating()]).decide(&[&waits], &[])), ["EntryMoved"]);
 }
 
 #[test]

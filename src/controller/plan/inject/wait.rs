@@ -6,9 +6,10 @@ use super::choose::{Folders, Known};
 use super::sight::{EntrySight, Volume};
 use crate::api::{ModelCacheEntry, Phase};
 use crate::controller::build;
-use crate::ident::{ModelRef, object_name};
+use crate::ident::{ModelRef, Reason, object_name};
 use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The reason of what is told where a Pod asked for a model and did not get it.
@@ -36,6 +37,8 @@ pub struct PodPlan {
     pub said: Vec<Said>,
     /// The place of our gate, which is to come off.
     pub lift: Option<usize>,
+    /// What is told once it is off.
+    pub then: Option<Said>,
 }
 
 /// An event about a Pod, or about an entry.
@@ -53,8 +56,8 @@ pub struct Said {
 enum Standing {
     /// It is there.
     There(Arc<EntrySight>),
-    /// It will be.
-    Coming,
+    /// This entry will have it.
+    Coming(String),
     /// Somebody has to do something.
     Trouble(&'static str, String),
     /// The same, in the entry's own words.
@@ -89,18 +92,18 @@ pub fn decide(observed: &ObservedPod<'_>) -> PodPlan {
     for name in &injection.entries {
         match standing(observed, name) {
             Standing::There(entry) => there.push(entry),
-            Standing::Coming => coming.push(name.as_str()),
+            Standing::Coming(name) => coming.push(name),
             Standing::Trouble(reason, message) => plan.said.push(warning(reason, name, message)),
             Standing::Failed(entry) => plan.said.push(failed(&entry)),
             Standing::Missing(entry) => {
-                coming.push(name);
+                coming.push(entry.name_any());
                 plan.create.push(*entry);
             }
         }
     }
     if there.len() == injection.entries.len() {
         plan.said.extend(crowds(observed, &there));
-        plan.said.push(told("ModelsReady", "", "all models are there: the Pod may be scheduled".to_owned()));
+        plan.then = Some(told("ModelsReady", "", "all models are there: the Pod may be scheduled".to_owned()));
         plan.lift = injection.gate;
     } else if !coming.is_empty() {
         let message = format!("waits for the models of entries {}", coming.join(", "));
@@ -143,12 +146,9 @@ fn left_out(observed: &ObservedPod<'_>, entries: &[String]) -> Vec<Said> {
     if words.len() <= entries.len() {
         return Vec::new();
     }
-    let is_one = |name: &str| entries.iter().any(|entry| entry == name);
-    let has = |model: &ModelRef| {
-        let of_model = |entry: &Arc<EntrySight>| entry.model.as_ref() == Some(model) && is_one(entry.name());
-        is_one(&object_name(model)) || known.entries.iter().any(of_model)
-    };
-    let left_out = words.iter().filter(|word| !is_one(&word.text) && !word.model.as_ref().is_some_and(has));
+    let is_one = |word: &Word| entries.contains(&word.text);
+    let has = |model: &ModelRef| is_mounted(&observed.pod, model);
+    let left_out = words.iter().filter(|word| !is_one(word) && !word.model.as_ref().is_some_and(has));
     let tell = |word: &Word| {
         let why = known.serve(word).err().unwrap_or_else(|| "it had no entry when the Pod was created".to_owned());
         let message = format!("model {} is not mounted: {why}. Create the Pod anew once it can be had", word.text);
@@ -158,38 +158,80 @@ fn left_out(observed: &ObservedPod<'_>, entries: &[String]) -> Vec<Said> {
 }
 
 fn standing(observed: &ObservedPod<'_>, name: &str) -> Standing {
-    let ObservedPod { pod, known, .. } = observed;
-    let by_name = known.entries.iter().find(|entry| entry.name() == name);
-    if let Some(entry) = by_name.filter(|entry| !entry.is_going()) {
-        return of_entry(observed, entry);
+    let by_name = observed.known.entries.iter().find(|entry| entry.name() == name);
+    let model = model_of(observed, name);
+    // The folders are named by the model: whoever keeps it there, the Pod has it.
+    if let Some(entry) = model.as_ref().and_then(|model| best_keeper(observed, name, model)) {
+        return of_entry(entry);
     }
-    let asked = parse(&pod.models.join(",")).unwrap_or_default();
-    let model = asked.into_iter().filter_map(|word| word.model).find(|model| object_name(model) == name);
-    let Some(model) = model else {
-        let message =
-            format!("entry {name:?} is gone, and the Pod mounts its folders: create it again, or delete the Pod");
-        return Standing::Trouble("EntryNotFound", message);
-    };
-    // Somebody else may have made one in the same place meanwhile: the folders are named by the model.
-    let twin = known.entries.iter().find(|entry| {
-        let volume = known.volume_of(entry);
-        !entry.is_going()
-            && entry.model.as_ref() == Some(&model)
-            && volume.is_some_and(|volume| has(pod, &model, &volume))
-    });
-    match twin {
-        Some(twin) => of_entry(observed, twin),
+    match (by_name, model) {
+        (Some(entry), _) if !entry.is_going() => match (&entry.model, observed.known.volume_of(entry)) {
+            (Some(_), Some(_)) => {
+                Standing::Trouble("EntryMoved", moved(&format!("the model of entry {name:?} is kept")))
+            }
+            // It does not know its model, or its place, any more.
+            _ => of_entry(entry),
+        },
         // It has the name until its files are removed.
-        None if by_name.is_some() => Standing::Coming,
-        None => missing(observed, name, &model),
+        (Some(_), Some(_)) => Standing::Coming(name.to_owned()),
+        (None, Some(model)) => missing(observed, name, &model),
+        (_, None) => {
+            let message =
+                format!("entry {name:?} is gone, and the Pod mounts its folders: create it again, or delete the Pod");
+            Standing::Trouble("EntryNotFound", message)
+        }
     }
 }
 
-fn of_entry(observed: &ObservedPod<'_>, entry: &Arc<EntrySight>) -> Standing {
-    let place = entry.model.as_ref().zip(observed.known.volume_of(entry));
-    if place.is_some_and(|(model, volume)| !has(&observed.pod, model, &volume)) {
-        return Standing::Trouble("EntryMoved", moved(&format!("the model of entry {:?} is kept", entry.name())));
+/// The model that a Pod mounts for one of its entries.
+fn model_of(observed: &ObservedPod<'_>, name: &str) -> Option<ModelRef> {
+    let ObservedPod { pod, known, .. } = observed;
+    let words = parse(&pod.models.join(",")).unwrap_or_default();
+    let asked: Vec<_> = words.iter().filter_map(|word| word.model.as_ref()).collect();
+    let sure = |name: &str| {
+        let entry = known.entries.iter().find(|entry| entry.name() == name);
+        let place = entry.and_then(|entry| entry.model.as_ref().zip(known.volume_of(entry)));
+        let by_entry = place.filter(|(model, volume)| has(pod, model, volume)).map(|(model, _)| model);
+        by_entry.or_else(|| asked.iter().copied().find(|model| object_name(model) == name))
+    };
+    if let Some(model) = sure(name) {
+        return Some(model.clone());
     }
+    // The others have the order of the words that they serve.
+    let given = pod.injection.iter().flat_map(|injection| &injection.entries);
+    let (mut lost, mut left) = (Vec::new(), asked.clone());
+    left.retain(|model| is_mounted(pod, model));
+    for given in given.filter(|given| words.iter().all(|word| word.text != **given)) {
+        match sure(given) {
+            Some(model) => left.retain(|left| *left != model),
+            None => lost.push(given),
+        }
+    }
+    let at = lost.iter().position(|lost| *lost == name).filter(|_| lost.len() == left.len())?;
+    left.get(at).map(|model| (*model).clone())
+}
+
+/// Of the entries that keep a model where a Pod mounts it, or will, the one that is next to having it.
+fn best_keeper<'a>(observed: &'a ObservedPod<'_>, name: &str, model: &ModelRef) -> Option<&'a Arc<EntrySight>> {
+    let ObservedPod { pod, known, .. } = observed;
+    let keeps = |entry: &&Arc<EntrySight>| {
+        let volume = known.volume_of(entry).filter(|_| !entry.is_going() && entry.model.as_ref() == Some(model));
+        volume.is_some_and(|volume| has(pod, model, &volume))
+    };
+    let keepers = known.entries.iter().filter(keeps);
+    keepers.min_by_key(|entry| {
+        let distance = match of_entry(entry) {
+            Standing::There(_) => 0,
+            Standing::Coming(_) | Standing::Missing(_) => 1,
+            // It waits for another one, which is in trouble itself.
+            Standing::Failed(_) if entry.reason == Reason::DuplicateEntry.as_str() => 3,
+            Standing::Failed(_) | Standing::Trouble(..) => 2,
+        };
+        (distance, entry.name() != name, entry.name())
+    })
+}
+
+fn of_entry(entry: &Arc<EntrySight>) -> Standing {
     match entry.phase {
         Phase::Ready => Standing::There(Arc::clone(entry)),
         Phase::Failed | Phase::Suspended | Phase::Retrying => Standing::Failed(Arc::clone(entry)),
@@ -200,7 +242,7 @@ fn of_entry(observed: &ObservedPod<'_>, entry: &Arc<EntrySight>) -> Standing {
         | Phase::Downloading
         | Phase::Importing
         | Phase::Evicted
-        | Phase::Deleting => Standing::Coming,
+        | Phase::Deleting => Standing::Coming(entry.name().to_owned()),
     }
 }
 
@@ -213,10 +255,14 @@ fn missing(observed: &ObservedPod<'_>, name: &str, model: &ModelRef) -> Standing
         );
         return Standing::Trouble("NotPopulated", message);
     };
-    if !has(pod, model, &Volume::of(storage, name)) {
-        return Standing::Trouble("EntryMoved", moved(&format!("model {model} would be kept")));
+    // All that wait for the model make the same. In a claim of its own it is where the Pod's mounts are under the lost one's name only.
+    let usual = object_name(model);
+    let is_free = |name: &&str| known.entries.iter().all(|entry| entry.name() != *name);
+    let mut names = [usual.as_str(), name].into_iter().filter(is_free);
+    match names.find(|name| has(pod, model, &Volume::of(storage, name))) {
+        Some(name) => Standing::Missing(Box::new(build::awaited_entry(pod, name, model, storage, &known.job()))),
+        None => Standing::Trouble("EntryMoved", moved(&format!("model {model} would be kept"))),
     }
-    Standing::Missing(Box::new(build::awaited_entry(pod, name, model, storage)))
 }
 
 fn moved(what: &str) -> String {
@@ -226,6 +272,12 @@ fn moved(what: &str) -> String {
 /// Whether a Pod mounts a model from this volume.
 fn has(pod: &Consumer, model: &ModelRef, volume: &Volume) -> bool {
     pod.mounts(&volume.claim, &Folders::of(model, &volume.root).model)
+}
+
+/// Whether a Pod mounts a model, wherever it is kept.
+fn is_mounted(pod: &Consumer, model: &ModelRef) -> bool {
+    let folder = Folders::of(model, Path::new("")).model;
+    pod.claims.iter().flat_map(|claim| &claim.folders).any(|mounted| mounted.ends_with(&folder))
 }
 
 /// What is told where a claim cannot serve all Pods that want it.

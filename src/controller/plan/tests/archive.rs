@@ -90,6 +90,22 @@ fn an_imported_twin_of_an_older_entry_is_told_apart() {
 }
 
 #[test]
+fn what_is_imported_stays_while_the_older_twin_has_nothing() {
+    let (_, mut world) = round(imported(round(from_claim()).1.running(), None));
+    let elder =
+        |standing| vec![Peer { name: "first".into(), key: Some(KEY.into()), older: true, deleting: false, standing }];
+    for standing in [PeerStanding::AtWork, PeerStanding::Waits, PeerStanding::Stuck] {
+        world.peers = elder(standing);
+        let plan = decide(&world);
+        assert_eq!(plan.status.phase, Some(Phase::Ready), "{standing:?}");
+        assert!(plan.again.is_some(), "nothing tells when the older one has it");
+        world = world.after(&plan);
+    }
+    world.peers = elder(PeerStanding::Keeps);
+    assert_eq!(ready_reason(&decide(&world)), Reason::DuplicateEntry.as_str());
+}
+
+#[test]
 fn an_import_that_never_ended_leaves_nothing() {
     let mut world = from_claim();
     world.entry.spec.reclaim_policy = None;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::{HubConnection, HubConnectionSpec, Phase, annotation};
 use crate::controller::fixture::{COMMIT, claim, observed, own_claim, shared_claim};
-use crate::controller::plan::{ConnectionSight, Peer, PeerStanding};
+use crate::controller::plan::{ConnectionSight, Peer, PeerStanding, peers};
 use crate::ident::Reason;
 use serde_json::json;
 
@@ -151,6 +151,18 @@ fn a_twin_in_the_same_volume_fails_and_names_the_older_one() {
     let mut world = world.after(&plan);
     world.peers.clear();
     assert_eq!(kinds(&decide(&world)), ["CreateJob"]);
+}
+
+#[test]
+fn of_two_entries_of_one_second_the_first_by_name_is_the_older_as_for_the_pods_that_ask() {
+    let at = |name: &str, uid: &str| {
+        let mut entry = shared_claim().entry;
+        (entry.metadata.name, entry.metadata.uid) = (Some(name.into()), Some(uid.into()));
+        entry
+    };
+    let all = [at("a", "uid-9"), at("b", "uid-1")];
+    let elder = |entry| peers(entry, &all)[0].older;
+    assert_eq!((elder(&all[0]), elder(&all[1])), (false, true));
 }
 
 #[test]

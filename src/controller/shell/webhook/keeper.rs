@@ -17,6 +17,7 @@ use kube::{Api, Client};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// A certificate that ends sooner is renewed.
@@ -40,8 +41,10 @@ pub(super) struct Keeper {
     loaded: Option<Kept>,
     secret: Option<Secret>,
     configuration: Option<MutatingWebhookConfiguration>,
-    /// Whether it was looked for.
+    /// Whether the configuration was looked for.
     has_looked: bool,
+    /// Whether the Secret was.
+    has_looked_for_secret: bool,
 }
 
 /// What happened.
@@ -60,6 +63,24 @@ enum KeepError {
     Keep(#[source] kube::Error),
     #[error("failed to tell the API server whom to trust")]
     Trust(#[source] kube::Error),
+}
+
+/// What happens next that matters; none where it is time to look without that. Trouble is told, and puts nothing off.
+async fn next(events: &mut (impl Stream<Item = Event> + Unpin), due: Instant) -> Option<Event> {
+    loop {
+        match tokio::time::timeout_at(due, events.next()).await {
+            Ok(Some(Event::Trouble(error))) => {
+                tracing::warn!(
+                    error = reconcile::causes(&error),
+                    "the watch of the webhook's certificate is started again"
+                );
+            }
+            Ok(Some(event)) => return Some(event),
+            // The watches have no end.
+            Ok(None) => tokio::time::sleep_until(due).await,
+            Err(_) => return None,
+        }
+    }
 }
 
 impl Keeper {
@@ -83,6 +104,7 @@ impl Keeper {
             secret: None,
             configuration: None,
             has_looked: !is_own,
+            has_looked_for_secret: false,
         }
     }
 
@@ -93,18 +115,7 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(event) = events.next() => match event {
-                    Event::Secret(secret) => self.secret = secret,
-                    Event::Configuration(configuration) => {
-                        self.configuration = configuration;
-                        self.has_looked = true;
-                    }
-                    Event::Trouble(error) => {
-                        tracing::warn!(error = reconcile::causes(&error), "the watch of the webhook's certificate is started again");
-                        continue;
-                    }
-                },
-                () = tokio::time::sleep(wait) => {}
+                event = next(&mut events, Instant::now() + wait) => self.heed(event),
             }
             wait = match self.round().await {
                 Ok(()) => LOOK_EVERY,
@@ -113,6 +124,20 @@ impl Keeper {
                     PAUSE
                 }
             };
+        }
+    }
+
+    fn heed(&mut self, event: Option<Event>) {
+        match event {
+            Some(Event::Secret(secret)) => {
+                self.secret = secret;
+                self.has_looked_for_secret = true;
+            }
+            Some(Event::Configuration(configuration)) => {
+                self.configuration = configuration;
+                self.has_looked = true;
+            }
+            Some(Event::Trouble(_)) | None => {}
         }
     }
 
@@ -130,6 +155,9 @@ impl Keeper {
 
     async fn round(&mut self) -> Result<(), KeepError> {
         let Some(secret) = self.secret.clone() else {
+            if let Some(cure) = self.cure_of_a_lost_secret() {
+                tracing::warn!(name = self.secret_name, "the webhook's Secret does not exist: {cure}");
+            }
             return Ok(());
         };
         let now = Timestamp::now();
@@ -153,6 +181,15 @@ impl Keeper {
         Ok(())
     }
 
+    /// What to do where the Secret was deleted, or never made. What is loaded goes on being served, until it ends.
+    fn cure_of_a_lost_secret(&self) -> Option<&'static str> {
+        let is_lost = self.has_looked_for_secret && self.secret.is_none();
+        is_lost.then_some(match self.is_own {
+            true => "helm upgrade of the release makes it anew, and the operator a certificate",
+            false => "look at the Certificate of that name, which makes it",
+        })
+    }
+
     /// The API server trusts before anything is served that it has to trust.
     async fn put_in_place(&mut self, kept: Kept) -> Result<(), KeepError> {
         let before = self.loaded.as_ref().filter(|loaded| loaded.ca != kept.ca).map(|loaded| loaded.ca.clone());
@@ -165,7 +202,8 @@ impl Keeper {
             self.trust(&bundle).await?;
         }
         if self.loaded.as_ref() != Some(&kept) {
-            if before.is_some() {
+            // Whoever else makes certificates has told the API server by now, which trusts the old one no more.
+            if before.is_some() && self.is_own {
                 tokio::time::sleep(SETTLE).await;
             }
             self.served.load(kept.certified()?);
@@ -188,5 +226,70 @@ impl Keeper {
             return Ok(());
         }
         write::put_ca_bundle(&self.client, configuration, &bundle).await.map_err(KeepError::Trust)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "modelcache-webhook.modelcache-system.svc";
+
+    fn keeper(has_external_certificate: bool) -> Keeper {
+        let options = WebhookOptions {
+            listen: ([127, 0, 0, 1], 0).into(),
+            service: "modelcache-webhook".into(),
+            secret: "modelcache-webhook".into(),
+            configuration: "modelcache".into(),
+            has_external_certificate,
+        };
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let nowhere = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        Keeper::new(nowhere, "modelcache-system", HOST.into(), &options, Arc::new(Served::default()))
+    }
+
+    /// How long it takes until another authority's certificate is served.
+    async fn takes(has_external_certificate: bool) -> Duration {
+        let mut keeper = keeper(has_external_certificate);
+        keeper.heed(Some(Event::Configuration(None)));
+        let kept = || Kept::renewed(None, HOST, Timestamp::UNIX_EPOCH).unwrap();
+        keeper.put_in_place(kept()).await.unwrap();
+        let (begun, other) = (Instant::now(), kept());
+        keeper.put_in_place(other.clone()).await.unwrap();
+        assert_eq!(keeper.loaded, Some(other));
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_authority_is_waited_for_only_where_the_operator_tells_of_it() {
+        assert_eq!(takes(true).await, Duration::ZERO, "the API server trusts it, and the old one no more");
+        assert_eq!(takes(false).await, SETTLE);
+    }
+
+    #[tokio::test]
+    async fn a_lost_secret_is_told_with_its_cure() {
+        let mut own = keeper(false);
+        assert_eq!(own.cure_of_a_lost_secret(), None, "nobody has looked");
+        own.heed(Some(Event::Secret(None)));
+        assert!(own.cure_of_a_lost_secret().unwrap().contains("helm upgrade"));
+        own.heed(Some(Event::Secret(Some(Secret::default()))));
+        assert_eq!(own.cure_of_a_lost_secret(), None);
+        let mut external = keeper(true);
+        external.heed(Some(Event::Secret(None)));
+        assert!(external.cure_of_a_lost_secret().unwrap().contains("Certificate"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_fails_all_the_time_does_not_keep_a_round_from_its_time() {
+        let troubles = stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Some((Event::Trouble(watcher::Error::NoResourceVersion), ()))
+        });
+        let (mut troubles, begun) = (Box::pin(troubles), Instant::now());
+        assert!(next(&mut troubles, begun + PAUSE).await.is_none());
+        assert_eq!(begun.elapsed(), PAUSE);
+        let mut events =
+            Box::pin(stream::iter([Event::Trouble(watcher::Error::NoResourceVersion), Event::Secret(None)]));
+        assert!(matches!(next(&mut events, begun + LOOK_EVERY).await, Some(Event::Secret(None))));
     }
 }

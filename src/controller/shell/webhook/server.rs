@@ -89,8 +89,7 @@ async fn entry(State(asked): State<Arc<Asked>>, Json(review): Json<AdmissionRevi
     if let Ok(entry) = object.clone().try_parse::<ModelCacheEntry>() {
         response.warnings = warnings(&asked, request.namespace.as_deref().unwrap_or_default(), &entry).await;
     }
-    let author = request.user_info.username.as_deref().filter(|_| request.operation == Operation::Create);
-    if let Some(patch) = author.and_then(|author| signed(&object, author)) {
+    if let Some(patch) = author(&request).and_then(|author| signed(&object, author)) {
         response = response.with_patch(patch).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     }
     Ok(Json(response.into_review()))
@@ -125,6 +124,16 @@ async fn warnings(asked: &Asked, namespace: &str, entry: &ModelCacheEntry) -> Op
         warnings::Known { connection: &connection, config: &asked.config, claims: Some(&claims), entries: &entries };
     let said = warnings::warnings(entry, &known).into_iter().map(|warning| format!("modelcache: {warning}"));
     Some(said.collect::<Vec<_>>()).filter(|said| !said.is_empty())
+}
+
+/// Who created an object: at its creation whoever asks, later whoever it says. A manifest does not know, and when it replaces the object
+/// it takes nothing away.
+fn author(request: &AdmissionRequest<DynamicObject>) -> Option<&str> {
+    match request.operation {
+        Operation::Create => request.user_info.username.as_deref(),
+        Operation::Update => request.old_object.as_ref()?.annotations().get(annotation::CREATED_BY).map(String::as_str),
+        Operation::Delete | Operation::Connect => None,
+    }
 }
 
 /// The change that says who created an object, where it does not say so itself.
@@ -166,5 +175,48 @@ async fn answer(asked: &Asked, request: &AdmissionRequest<Pod>) -> (&'static str
             response.warnings = Some(warnings).filter(|all| !all.is_empty());
             ("changed", response.with_patch(patch).ok())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// The entry as it is stored when this user asks for this.
+    fn stored(operation: &str, old: Value, new: Value) -> Value {
+        let object = |annotations: Value| match annotations {
+            Value::Null => Value::Null,
+            annotations => json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheEntry",
+                "metadata": {"name": "bert", "annotations": annotations}, "spec": {}}),
+        };
+        let kind = json!({"group": "modelcache.dev", "version": "v1alpha1", "kind": "ModelCacheEntry"});
+        let review: AdmissionReview<DynamicObject> = serde_json::from_value(json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {"uid": "u", "kind": kind, "resource": {"group": "modelcache.dev", "version": "v1alpha1", "resource": "modelcacheentries"},
+                "name": "bert", "operation": operation, "userInfo": {"username": "ada"}, "dryRun": false,
+                "object": object(new), "oldObject": object(old)},
+        }))
+        .unwrap();
+        let request: AdmissionRequest<DynamicObject> = review.try_into().unwrap();
+        let new = request.object.clone().unwrap();
+        let mut stored = json!(new);
+        if let Some(patch) = author(&request).and_then(|author| signed(&new, author)) {
+            json_patch::patch(&mut stored, &patch).unwrap();
+        }
+        stored["metadata"]["annotations"].clone()
+    }
+
+    #[test]
+    fn an_entry_is_signed_once_and_a_manifest_that_replaces_it_takes_nothing_away() {
+        let by = |user: &str| json!({"modelcache.dev/created-by": user});
+        assert_eq!(
+            stored("CREATE", Value::Null, json!({"a": "b"})),
+            json!({"a": "b", "modelcache.dev/created-by": "ada"})
+        );
+        assert_eq!(stored("CREATE", Value::Null, by("bob")), by("bob"), "whether that may be, the policy says");
+        assert_eq!(stored("UPDATE", by("bob"), json!({})), by("bob"));
+        assert_eq!(stored("UPDATE", by("bob"), by("ada")), by("ada"), "what is said is not changed");
+        assert_eq!(stored("UPDATE", json!({}), json!({})), json!({}), "nobody knows who it was");
     }
 }
