@@ -207,6 +207,7 @@ impl World {
     }
 
     fn is_kept_by_another(&self, place: &Place) -> bool {
-        self.cluster.entries.values().any(|entry| place_of(&self.cluster, entry).as_ref() == Some(place))
+        // One whose archive nobody heard of may be about to remove what it published.
+        self.cluster.entries.values().any(|entry| true_place(&self.cluster, entry).as_ref() == Some(place))
     }
 }
