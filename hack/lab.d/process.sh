@@ -75,6 +75,13 @@ kill_component() {
   wait_until 10 "$1 to end" ended "$pid"
 }
 
+signal_component() {
+  local pid
+  known_component "$1"
+  pid=$(pid_of "$1") || die "$1 is not running"
+  kill "-$2" "$pid"
+}
+
 # A polite stop first, as a node's service manager does it.
 restart_component() {
   local pid

@@ -199,8 +199,7 @@ impl Observed {
 
     /// The Pods and the log are gone.
     pub(crate) fn forgotten(mut self) -> Self {
-        self.scene.pods.clear();
-        self.scene.heard = Heard::default();
+        forget(&mut self.scene);
         self
     }
 
@@ -220,4 +219,23 @@ impl Observed {
 /// A container's status with this state.
 pub(crate) fn worker(state: &serde_json::Value) -> serde_json::Value {
     json!({"name": "worker", "image": "registry.example/modelcache:1", "imageID": "", "ready": false, "restartCount": 0, "state": state})
+}
+
+/// The Pods and the log are gone; of those that ended their Jobs took note.
+pub(crate) fn forget(scene: &mut Scene) {
+    let exit_code = |pod: &Pod| {
+        let worker = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+        Some(worker.state.as_ref()?.terminated.as_ref()?.exit_code)
+    };
+    let pods = std::mem::take(&mut scene.pods);
+    for job in scene.jobs.iter_mut().filter(|job| job.status.is_none()) {
+        let is_of = |pod: &&Pod| {
+            pod.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == job.metadata.uid.as_ref())
+        };
+        let Some(code) = pods.iter().find(is_of).and_then(exit_code) else { continue };
+        let type_ = if code == 0 { "Complete" } else { "Failed" };
+        let condition = JobCondition { type_: type_.to_owned(), status: "True".to_owned(), ..JobCondition::default() };
+        job.status = Some(JobStatus { conditions: Some(vec![condition]), ..JobStatus::default() });
+    }
+    scene.heard = Heard::default();
 }

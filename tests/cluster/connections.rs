@@ -5,6 +5,7 @@ use crate::harness::wait::ready;
 use crate::harness::{Gate, Stage, shared};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
 use modelcache::api::connection::ConnectionQueue;
 use modelcache::api::{HubConnection, ModelCacheEntryStatus, Phase, condition, label};
@@ -126,10 +127,15 @@ async fn over_a_connections_limit_entries_wait_in_line_and_one_that_a_pod_awaits
     stage.entry("one", in_folder("one")).await;
     stage.until_held("one", &first).await;
     stage.entry("two", in_folder("two")).await;
-    let entry = stage.until("two", "first in line", |status| place(status) == Some((1, 1))).await;
-    let said = ready(entry.status.as_ref().unwrap()).1.to_owned();
+    let two = stage.until("two", "first in line", |status| place(status) == Some((1, 1))).await;
+    let said = ready(two.status.as_ref().unwrap()).1.to_owned();
     assert!(said.starts_with("1st of 1 that wait for HubConnection \"default\""), "{said}");
-    stage.entry("three", in_folder("three")).await;
+    // Those of one second stand in the order of their uids.
+    let mut three = stage.entry("three", in_folder("three")).await;
+    while three.metadata.creation_timestamp == two.metadata.creation_timestamp && three.uid() < two.uid() {
+        stage.delete("three").await;
+        three = stage.entry("three", in_folder("three")).await;
+    }
     stage.until("three", "second in line", |status| place(status) == Some((2, 2))).await;
     let taking = ListParams::default().labels(label::HUB);
     assert_eq!(stage.api::<Job>().list(&taking).await.unwrap().items.len(), 1);
@@ -162,6 +168,31 @@ async fn over_a_connections_limit_entries_wait_in_line_and_one_that_a_pod_awaits
     stage.until_ready("three").await;
     let two = stage.until_ready("two").await;
     assert_eq!(two.status.unwrap().queue, None);
+}
+
+#[tokio::test]
+async fn one_whose_job_cannot_start_does_not_hold_up_its_hub() {
+    let mut stage = Stage::new("inway").await;
+    let _volume = stage.local("models").await;
+    stage.connect("default", json!({"endpoint": stage.hub.endpoint(), "maxConcurrentJobs": 1})).await;
+    let nowhere = json!({"job": {"nodeSelector": {"no-node": "has-this"}}, "storage": {"claimName": "models", "subPath": "stuck"}});
+    stage.entry("stuck", shared("models", nowhere)).await;
+    stage.until_says("stuck", Phase::Provisioning, Reason::Unschedulable, &["no node"]).await;
+    // What is no quantity passes the schema of an entry, and not that of its Job.
+    let no_size = json!({"job": {"resources": {"limits": {"memory": "512 MB"}}}, "storage": {"claimName": "models", "subPath": "typo"}});
+    stage.entry("typo", shared("models", no_size)).await;
+    stage.entry("two", in_folder("two")).await;
+    stage.until_phase("two", Phase::Queued).await;
+    stage.until_says("stuck", Phase::Retrying, Reason::Unschedulable, &["others that wait for the Hub"]).await;
+    stage
+        .until_says(
+            "typo",
+            Phase::Pending,
+            Reason::Unschedulable,
+            &["refused by the API server", "quantities must match"],
+        )
+        .await;
+    stage.until_ready("two").await;
 }
 
 #[tokio::test]

@@ -1,15 +1,19 @@
 //! The kubelet, the API server and the image go away while a worker is at work.
 
-use crate::assert_fetched_once;
+use crate::fakehub::Fault;
 use crate::harness::command::{lab, program, run};
 use crate::harness::wait::says;
 use crate::harness::{Gate, Stage, apart, operator, shared};
+use crate::{assert_fetched_once, chosen};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use modelcache::api::{ModelCacheEntry, ModelCacheEntryStatus, Phase, condition};
 use modelcache::ident::Reason;
 use serde_json::json;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Holds a download at its weights while a component is dead; it comes back after the worker has ended.
 async fn component_dies(component: &'static str) {
@@ -68,6 +72,59 @@ async fn the_kubelet_dies_while_a_worker_ends() {
 #[tokio::test]
 async fn the_api_server_dies_while_a_worker_ends() {
     Box::pin(component_dies("apiserver")).await;
+}
+
+/// A component that answers nobody, until the end of this value.
+struct Mute(&'static str);
+
+impl Mute {
+    fn new(name: &'static str) -> Self {
+        lab(&["freeze", name]);
+        Self(name)
+    }
+}
+
+impl Drop for Mute {
+    fn drop(&mut self) {
+        lab(&["thaw", self.0]);
+    }
+}
+
+/// As many workers run on the node as the operator has rounds at a time, and it looks at each of their logs every two seconds.
+#[tokio::test]
+async fn a_node_that_answers_nobody_keeps_no_other_entry_waiting() {
+    const WORKERS: usize = 8;
+    let mut stage = Stage::new("mute").await;
+    let volume = stage.local("models").await;
+    let (reached, open) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let pause = Fault::Pause { after: 350_000, reached: Arc::clone(&reached), open: Arc::clone(&open) };
+    stage.hub().fault("/model.safetensors", WORKERS, pause);
+    let names: Vec<_> = (0..WORKERS).map(|number| format!("tiny{number}")).collect();
+    for name in &names {
+        let storage = json!({"storage": {"claimName": "models", "subPath": name}});
+        stage.entry(name, shared("models", storage)).await;
+    }
+    for name in &names {
+        stage.until_phase(name, Phase::Downloading).await;
+    }
+    let mute = Mute::new("kubelet");
+    let since = Instant::now();
+    // For so long all logs have been asked for, and more than once.
+    for number in 0.. {
+        if since.elapsed() > Duration::from_secs(20) {
+            break;
+        }
+        let (name, asked) = (format!("absent{number}"), Instant::now());
+        stage.entry(&name, shared(&name, json!({}))).await;
+        stage.until_reason(&name, Phase::Provisioning, Reason::PVCPending).await;
+        let waited = asked.elapsed();
+        assert!(waited < Duration::from_secs(10), "{name} waited for {waited:?}");
+    }
+    drop(mute);
+    open.add_permits(WORKERS);
+    for name in &names {
+        volume.assert_holds(&stage.until_ready(name).await, &chosen());
+    }
 }
 
 #[tokio::test]

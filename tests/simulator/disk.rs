@@ -46,8 +46,8 @@ pub(crate) struct Root {
 /// Partial work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum StagingId {
-    /// Of the download of a model (its key) at a commit.
-    Download(String, Commit),
+    /// Of the download of these files of a model (its key) at a commit.
+    Download(String, Commit, Sha256),
     /// Of the import of an archive.
     Import(Sha256),
 }
@@ -122,9 +122,8 @@ impl Root {
     }
 
     /// Removes the download's stagings of a model, but for one.
-    pub(crate) fn clear_stagings(&mut self, key: &str, except: Option<Commit>) {
-        self.stagings
-            .retain(|id, _| !matches!(id, StagingId::Download(of, commit) if of == key && Some(*commit) != except));
+    pub(crate) fn clear_stagings(&mut self, key: &str, except: Option<&StagingId>) {
+        self.stagings.retain(|id, _| !matches!(id, StagingId::Download(of, ..) if of == key) || Some(id) == except);
     }
 
     /// Every list of files, whoever owns it.

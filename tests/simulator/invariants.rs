@@ -94,7 +94,7 @@ impl World {
                     .iter()
                     .any(|owner| at_work.iter().any(|job| job.uid().as_ref() == Some(&owner.uid)))
             };
-            let left = pods.iter().filter(|pod| attempt::may_write(pod) && !is_of(pod)).count();
+            let left = pods.iter().filter(|pod| queue::may_take(pod, self.cluster.now) && !is_of(pod)).count();
             if at_work.len() + left > usize::try_from(limit).unwrap() {
                 return Err(format!(
                     "{} Jobs and {left} Pods without one take from a Hub that lets {limit}",
@@ -197,7 +197,7 @@ impl World {
             }
             let root = self.disks.get(&place.0).and_then(|disk| disk.roots.get(&place.1));
             let Some(root) = root else { continue };
-            let is_staging = |id: &StagingId| matches!(id, StagingId::Download(key, _) if *key == place.2);
+            let is_staging = |id: &StagingId| matches!(id, StagingId::Download(key, ..) if *key == place.2);
             if root.lists().any(|list| list.key() == place.2) || root.stagings.keys().any(is_staging) {
                 return Err(format!("{name} is gone and left files behind: {root:?}"));
             }

@@ -42,24 +42,27 @@ const PATIENCE: usize = 50_000;
 /// So many lines of a story are shown.
 const LINES: usize = 150;
 
-/// Seeds that once found something. They shift with every change of what is rolled: a bug is worth a pure test too.
-const NAMED: [u64; 10] = [
+/// Seeds that once found something, and what. They shift with every change of what is rolled: a bug is worth a pure test too.
+const NAMED: [(u64, &str); 14] = [
     // Before Pods, sizes and updates were rolled:
-    // An archive's entry was deleted before its archive's revision was heard, and its model stayed.
-    155,
-    // An own claim's name was taken, and the archive's claim was missing, which is said first: the expectation was the other way round.
-    186,
-    // A Hub entry was deleted just after its worker published, with a younger twin of an archive: the model stayed.
-    228,
-    // A shared claim was deleted and made anew before a worker's end was recorded: the entry became Ready on an empty volume.
-    258, // Since then, expectations that were wrong:
-    // A claim that goes waits for the Pods that have it.
-    11,  // A Pod with another revision's hub cache keeps a model from being deleted.
-    125, // It does not bring one back.
-    226, // What is in a claim that goes, and that Pods still have, is left to it.
-    392, // A model goes by itself in the time in which nothing else may happen.
-    420, // An entry that went before its model came was counted by its connection for ever.
-    464,
+    (155, "an archive's entry was deleted before its archive's revision was heard, and its model stayed"),
+    (186, "a wrong expectation: a missing archive's claim is said before an own claim's name that is taken"),
+    (
+        228,
+        "an entry was deleted just after its worker published, beside a younger twin of an archive: the model stayed",
+    ),
+    (258, "a shared claim was made anew before a worker's end was recorded: an entry became Ready on an empty volume"),
+    // Since then:
+    (11, "a wrong expectation: a claim that goes waits for the Pods that have it"),
+    (125, "a wrong expectation: a Pod with another revision's hub cache keeps a model from being deleted"),
+    (226, "a wrong expectation: such a Pod does not bring a model back"),
+    (392, "a wrong expectation: what is in a claim that goes, and that Pods still have, is left to it"),
+    (420, "a wrong expectation: a model may go by itself in the time in which nothing else may happen"),
+    (464, "an entry that went before its model came was counted by its connection for ever"),
+    (10_021, "a Job whose claim never bound held up everybody of its Hub"),
+    (10_036, "a removal that was decided by old news took what a twin had published a moment ago"),
+    (10_046, "a Job that gave way was made anew by a round that had not heard of that, and kept its place for ever"),
+    (10_264, "a deletion waited for ever beside an import whose archive never came"),
 ];
 
 /// What happened, told line by line where somebody listens.
@@ -341,9 +344,9 @@ fn nothing_is_lost_and_everything_settles() {
 
 #[test]
 fn what_was_once_wrong_is_right() {
-    for seed in NAMED {
+    for (seed, what) in NAMED {
         if let Err(wrong) = run(seed) {
-            panic!("{wrong}");
+            panic!("{wrong}\nonce it found: {what}");
         }
     }
 }

@@ -181,6 +181,9 @@ impl World {
             // Others had its place in the line for the Hub.
             waits.extend([Reason::PVCPending, Reason::StorageClassNotFound].map(|why| (Phase::Retrying, Some(why))));
         }
+        if entry.spec.job.as_ref().is_some_and(|job| job.active_deadline_seconds.is_some()) {
+            waits.push((Phase::Retrying, Some(Reason::DeadlineExceeded)));
+        }
         if let Some(waits) = self.expected_of_claim(entry, &waits) {
             return waits;
         }
@@ -254,7 +257,7 @@ impl World {
                 if let Some(list) = root.lists().find(|list| !is_excused(&list.key())) {
                     return Err(format!("nobody's {list:?} is left on a volume"));
                 }
-                let nobodys = |id: &&StagingId| matches!(id, StagingId::Download(key, _) if !is_excused(key));
+                let nobodys = |id: &&StagingId| matches!(id, StagingId::Download(key, ..) if !is_excused(key));
                 if let Some(id) = root.stagings.keys().find(nobodys) {
                     return Err(format!("nobody's staging is left on a volume: {id:?}"));
                 }

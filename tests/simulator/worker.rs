@@ -184,9 +184,10 @@ impl Worker {
         }
         while root.finish_deletion(&key) {}
         let (commit, files) = hub.resolve(&download.model, &download.files)?;
-        root.clear_stagings(&key, Some(commit));
         let entry = Published { model: download.model.clone(), commit, files, date: now };
-        Ok(fetch(root, StagingId::Download(key, commit), Some(source), entry, Some(keep)))
+        let staging = StagingId::Download(key.clone(), commit, entry.manifest().sha256);
+        root.clear_stagings(&key, Some(&staging));
+        Ok(fetch(root, staging, Some(source), entry, Some(keep)))
     }
 
     fn begins_import(&self, root: &mut Root, import: &Import, is_read_only: bool) -> Result<Stage, Reason> {

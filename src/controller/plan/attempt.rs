@@ -42,7 +42,11 @@ pub fn standing(scene: &Scene, job: &Job) -> Standing {
         return Standing::Unheard;
     }
     match pods.first() {
-        Some(pod) if is_running(pod) => Standing::Running(scene.heard.progress),
+        // A Pod on a lost node says that it runs for ever.
+        Some(pod) if is_running(pod) => {
+            let is_lost = disruption(pod).filter(|why| why.reason == Reason::NodeLost);
+            is_lost.map_or(Standing::Running(scene.heard.progress), |why| Standing::Starting(Some(why)))
+        }
         Some(pod) if phase(pod) == "Failed" => {
             // The kubelet may fail a Pod before a container began, as an eviction does.
             Standing::Starting(disruption(pod).or_else(|| Some(Why::new(Reason::Interrupted, pod_message(pod)))))
@@ -238,7 +242,7 @@ pub fn is_unfinished(job: &Job) -> bool {
     job_failed(job).is_none() && !job_succeeded(job)
 }
 
-fn job_succeeded(job: &Job) -> bool {
+pub(super) fn job_succeeded(job: &Job) -> bool {
     job_condition(job, "Complete").is_some()
 }
 

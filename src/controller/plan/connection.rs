@@ -115,6 +115,8 @@ pub fn decide(observed: &ObservedConnection) -> Plan<HubConnectionStatus> {
 /// The plan as it turns out when the check's Job met an obstacle.
 pub fn obstructed(observed: &ObservedConnection, obstacle: &Obstacle) -> Plan<HubConnectionStatus> {
     let Plan { mut status, mut notices, .. } = decide(observed);
+    // Nothing began: what was due is due, and who asked still asks.
+    status.attempts = observed.attempts().cloned();
     if let Obstacle::Denied(why) = obstacle {
         notices.extend(check::denied(observed, &mut status, why));
     }

@@ -8,12 +8,15 @@ use super::storage::{self, storage_of};
 use super::wanted::{ArchiveSpot, CaSource, Origin, Wanted, is_mended, known_model, leaves_files, settings};
 use super::{Action, Freshness, Plan, Why, backoff, deletion, eviction, placement, record, sizing, update};
 use crate::api::entry::ReclaimPolicy;
-use crate::api::{FINALIZER, Phase, condition};
+use crate::api::{FINALIZER, ModelCacheEntry, Phase, condition};
 use crate::controller::build;
 use crate::format::outcome::{Done, Failed};
 use crate::format::task::Work;
 use crate::ident::{Commit, Reason, Recovery};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource;
 use std::time::Duration;
 
 /// How often a running worker's log is looked at.
@@ -199,7 +202,9 @@ fn housekeeping(observed: &Observed) -> Vec<Action> {
 fn may_have_written(observed: &Observed) -> bool {
     // While a default's claim is waited for, the default may still be another one tomorrow.
     let is_settled = observed.entry.spec.storage.is_some() || storage::has_begun(observed);
-    let names_volume = observed.entry.status.as_ref().is_some_and(|status| status.volume.is_some());
+    let status = observed.entry.status.as_ref();
+    // Who waits for its turn has made nothing yet.
+    let names_volume = status.is_some_and(|status| status.volume.is_some() && status.queue.is_none());
     (is_settled && names_volume) || !observed.scene.jobs.is_empty()
 }
 
@@ -230,7 +235,7 @@ fn suspend(observed: &Observed, mut actions: Vec<Action>) -> Plan {
     actions.extend(going.into_iter().filter_map(delete_job));
     let mut draft = Draft::of(observed);
     // A finished model stays usable; only further work is stopped.
-    if phase(observed) == Some(Phase::Ready) {
+    if is_kept(observed) {
         draft.whole();
         return finish(observed, draft, actions, None);
     }
@@ -253,7 +258,8 @@ fn give_way(observed: &Observed, job: &Job, why: &Why, actions: Vec<Action>) -> 
         draft.trouble(Phase::Retrying, &why);
     }
     draft.heeds_retry(observed);
-    finish(observed, draft, record::with(actions, delete_job(job)), Some(wait))
+    // What is recorded goes in the next round: a round that has not heard of this one must not make the Job again.
+    finish(observed, draft, actions, Some(LISTEN_EVERY))
 }
 
 /// An attempt is under way, or its end is not recorded yet.
@@ -498,6 +504,12 @@ enum ClaimMove {
     Refuse(Why),
 }
 
+/// The entry with which a claim goes.
+fn owner_of(claim: &PersistentVolumeClaim) -> Option<&OwnerReference> {
+    let is_entry = |owner: &&OwnerReference| owner.kind == ModelCacheEntry::kind(&());
+    claim.metadata.owner_references.iter().flatten().find(is_entry)
+}
+
 fn claim_for_attempt(observed: &Observed, wanted: &Wanted) -> ClaimMove {
     if let Origin::Archive { place: ArchiveSpot::Claim { name, .. }, .. } = &wanted.origin
         && observed.scene.archive_claim.is_none()
@@ -517,6 +529,13 @@ fn claim_for_attempt(observed: &Observed, wanted: &Wanted) -> ClaimMove {
     };
     if claim.metadata.deletion_timestamp.is_some() {
         return ClaimMove::Wait(Why::new(Reason::PVCPending, format!("claim {name:?} is being deleted")));
+    }
+    if let Some(owner) = owner_of(claim).filter(|owner| owner.uid != observed.uid()) {
+        let message = format!(
+            "claim {name:?} is entry {:?}'s own and goes with it: use a claim that no entry owns, or set reclaimPolicy Retain there",
+            owner.name
+        );
+        return ClaimMove::Refuse(Why::new(Reason::Conflict, message));
     }
     if wanted.template.is_some() && !observed.claim_is_own() {
         let message = format!(

@@ -3,16 +3,16 @@
 //! What keeps a deletion from going on is told by the condition `DeletionBlocked`, and `modelcache.dev/force-delete`
 //! lets it end: it overrides the Pods that use the model, and whatever else is in the way leaves the files behind.
 
-use super::attempt::{Standing, lost, may_write, standing};
+use super::attempt::{Standing, is_unfinished, lost, may_write, standing};
 use super::decide::{LISTEN_EVERY, LOOK_EVERY, delete_job, has_finalizer, is_misplaced, is_of_the_past};
-use super::observed::{Observed, Peer, PeerStanding, task_of};
+use super::observed::{Observed, Peer, PeerStanding, Scene, task_of};
 use super::record;
 use super::status::{Draft, Obstacle, finish, human_bytes};
 use super::storage::storage_of;
 use super::usage::{Usage, named};
 use super::{Action, Notice, Plan, Why, backoff, wanted};
 use crate::api::entry::ReclaimPolicy;
-use crate::api::{Phase, annotation, condition};
+use crate::api::{ModelCacheEntry, Phase, annotation, condition};
 use crate::controller::build;
 use crate::format::task::Work;
 use crate::ident::{ModelKey, Reason};
@@ -49,6 +49,15 @@ impl From<&Why> for Blocked {
     fn from(why: &Why) -> Self {
         Self::new(why.reason.as_str(), why.message.clone())
     }
+}
+
+/// Whether a round may begin to remove an entry's files. Then the API server is asked for its neighbours: the watches may not
+/// have heard of a Pod that began, or a twin that published, a moment ago.
+pub fn may_remove_files(entry: &ModelCacheEntry, scene: &Scene) -> bool {
+    let is_evicted =
+        entry.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Evicted) && status.manifest.is_some());
+    let removes = |job: &Job| is_delete(job) && is_unfinished(job);
+    (is_evicted || entry.metadata.deletion_timestamp.is_some()) && !scene.jobs.iter().any(removes)
 }
 
 /// Decides how an entry that is being deleted goes on.
@@ -289,14 +298,19 @@ fn spared(observed: &Observed) -> Option<Blocked> {
         let message = format!("an export still reads it: Job {}", observed.readers.join(", "));
         return Some(Blocked::new(EXPORTING, message));
     }
+    // Who does not come to it in time may wait for something that never comes. As long as its worker is at work, the removal's own
+    // Job is not created.
+    let Time(since) = observed.entry.metadata.deletion_timestamp.clone()?;
+    if observed.now >= since + HAND_OVER {
+        return None;
+    }
     // An import's model may turn out to be this one.
     let mut unknown = observed.peers.iter().filter(|peer| peer.key.is_none() && peer.standing == PeerStanding::AtWork);
     if let Some(peer) = unknown.next() {
         let message = format!("entry {:?} imports a model that is not known yet into the same volume", peer.name);
         return Some(Blocked::new("Queued", message));
     }
-    let Time(since) = observed.entry.metadata.deletion_timestamp.clone()?;
-    let heir = heirs(observed).next().filter(|_| observed.now < since + HAND_OVER)?;
+    let heir = heirs(observed).next()?;
     Some(Blocked::new(HANDED_OVER, format!("entry {:?} of the same model takes the files over", heir.name)))
 }
 

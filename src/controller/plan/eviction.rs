@@ -69,6 +69,8 @@ fn by_room(observed: &Observed) -> Option<EvictionStatus> {
 pub(super) fn tell(observed: &Observed, status: &mut ModelCacheEntryStatus) -> Option<Duration> {
     match status.phase {
         Some(Phase::Evicted) => return None,
+        // Nothing of it is told any more, and nobody waits for that.
+        _ if observed.entry.metadata.deletion_timestamp.is_some() => status.eviction = None,
         Some(Phase::Ready) if kept(&observed.entry, Some(status), &observed.scene.consumers).is_none() => {
             status.eviction = by_time(observed, status);
         }

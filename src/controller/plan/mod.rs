@@ -37,7 +37,7 @@ pub mod writers;
 
 pub use consumer::Consumer;
 pub use decide::decide;
-pub use deletion::FILES_LEFT_BEHIND;
+pub use deletion::{FILES_LEFT_BEHIND, may_remove_files};
 pub use figures::{Figures, VolumeFigures};
 pub use observed::{ConnectionSight, Observed, Peer, PeerStanding, Scene, Warning, peers};
 pub use record::newly_failed;

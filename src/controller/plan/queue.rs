@@ -29,6 +29,8 @@ use std::time::Duration;
 
 /// A Job that cannot start keeps its place for so long, though others wait for it.
 const KEEPS_PLACE: SignedDuration = SignedDuration::from_mins(1);
+/// After its grace period and so much more, nobody waits for a Pod's end.
+const ENDS_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// A place in a line is written at most so often.
 const PLACE_LASTS: SignedDuration = SignedDuration::from_secs(10);
 
@@ -213,8 +215,15 @@ pub fn place(observed: &Observed, wanted: &Wanted, urgency: Urgency) -> Option<P
 /// Where this entry waits, as there was nothing left when it wanted to begin.
 pub(super) fn place_behind(observed: &Observed, wanted: &Wanted) -> Place {
     let (me, line) = line(observed, wanted, Urgency::Absent);
-    let is_limited = me.slot.connection.as_ref().is_some_and(|through| through.limit.is_some());
-    place_in(&me, &line, if is_limited { Spent::Connection } else { Spent::Hub }, &observed.config)
+    let is_full = |through: &Through, limit| {
+        observed.queue.running.iter().filter(|running| running.is_of(&through.uid)).count() >= limit
+    };
+    // Which of the two it was, the lock knew by younger news than these.
+    let limit = |through: &Through| through.limit.and_then(|limit| usize::try_from(limit).ok());
+    let through = me.slot.connection.as_ref().and_then(|through| Some((through, limit(through)?)));
+    let is_connection = through
+        .is_some_and(|(through, limit)| observed.config.max_concurrent_jobs.is_none() || is_full(through, limit));
+    place_in(&me, &line, if is_connection { Spent::Connection } else { Spent::Hub }, &observed.config)
 }
 
 impl Draft {
@@ -358,9 +367,16 @@ pub fn budgets(job: &Job, config: &Config) -> Vec<Budget> {
     if value(label::HUB).is_none() { Vec::new() } else { limits.into_iter().filter_map(budget).collect() }
 }
 
+/// Whether the worker of a Pod whose Job is gone may still take from a Hub. One that should have ended long ago is on a node that is
+/// lost, or is held by something else than its worker.
+pub fn may_take(pod: &Pod, now: Timestamp) -> bool {
+    let due = pod.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+    attempt::may_write(pod) && due.is_none_or(|due| now.duration_since(due) < ENDS_WITHIN)
+}
+
 /// Whether nothing of a budget is left for a Job that is not created yet; `jobs` and `pods` are those that are counted, and the
 /// Jobs were seen before the Pods. A Job that was deleted is gone before its Pod is.
-pub fn is_spent(job: &Job, jobs: &[Job], pods: &[Pod], limit: u32) -> bool {
+pub fn is_spent(job: &Job, jobs: &[Job], pods: &[Pod], limit: u32, now: Timestamp) -> bool {
     let is_it = |other: &Job| other.name_any() == job.name_any() && other.namespace() == job.namespace();
     let at_work = jobs.iter().filter(|other| !is_it(other) && attempt::is_unfinished(other)).count();
     // The Job may be there already, and its own Pod too.
@@ -368,7 +384,7 @@ pub fn is_spent(job: &Job, jobs: &[Job], pods: &[Pod], limit: u32) -> bool {
     let is_known = |pod: &Pod| {
         pod.owner_references().iter().any(|owner| known.iter().any(|job| job.uid().as_ref() == Some(&owner.uid)))
     };
-    let left_over = pods.iter().filter(|pod| attempt::may_write(pod) && !is_known(pod)).count();
+    let left_over = pods.iter().filter(|pod| may_take(pod, now) && !is_known(pod)).count();
     at_work + left_over >= usize::try_from(limit).unwrap_or(usize::MAX)
 }
 

@@ -1,5 +1,6 @@
 //! What entries, exports and imports have in common: conditions, progress, attempts, retries.
 
+use super::attempt::{has_ended, is_unfinished};
 use super::decide::{LOOK_EVERY, delete_job};
 use super::observed::Scene;
 use super::status::human_bytes;
@@ -147,13 +148,13 @@ pub(super) fn time_left(attempts: Option<&AttemptsStatus>, now: Timestamp) -> Op
 }
 
 /// The Jobs whose end is recorded go. The last one that failed stays for people to look at its log, until the next attempt or
-/// success.
+/// success; one that was given up before its worker ran has none.
 pub(super) fn recorded_jobs(scene: &Scene, recorded: Option<&str>, has_failed: bool) -> Vec<Action> {
-    if has_failed && scene.current(recorded).is_none() {
-        return Vec::new();
-    }
+    let stays = has_failed && scene.current(recorded).is_none();
+    let is_given_up = |job: &Job| is_unfinished(job) && !scene.pods_of(job).into_iter().any(has_ended);
     let is_over = |job: &&Job| job.metadata.name.as_deref() == recorded && job.metadata.deletion_timestamp.is_none();
-    scene.jobs.iter().filter(is_over).filter_map(delete_job).collect()
+    let over = scene.jobs.iter().filter(is_over);
+    over.filter(|job| !stays || is_given_up(job)).filter_map(delete_job).collect()
 }
 
 /// What is to be done, but for the end of this Job: the last one that failed may go now, the one at work may not.

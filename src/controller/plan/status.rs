@@ -1,7 +1,7 @@
 //! What the status says next.
 
 use super::decide::is_kept;
-use super::observed::{Observed, Scene};
+use super::observed::{Observed, PeerStanding, Scene};
 use super::queue;
 use super::record::{self, Says, signed};
 use super::wanted::{Origin, Wanted, known_model};
@@ -287,6 +287,12 @@ impl Draft {
         self
     }
 
+    /// What a retry asks for could not begin yet: the wish stands.
+    pub(super) fn still_asked(&mut self, observed: &Observed) -> &mut Self {
+        self.attempts().last_retry = observed.attempts().and_then(|attempts| attempts.last_retry.clone());
+        self
+    }
+
     /// Forgets what was tried: a change of the spec or a retry starts anew.
     pub(super) fn start_anew(&mut self, retry: Option<&str>) -> &mut Self {
         let attempts = self.attempts();
@@ -467,7 +473,17 @@ pub fn obstructed(observed: &Observed, met: &[Met<'_>]) -> Plan {
         Obstacle::Denied(why) if why.reason == Reason::Conflict => draft.trouble(Phase::Failed, why),
         Obstacle::Denied(why) => draft.trouble(Phase::Pending, why),
     };
-    finish(&observed, draft, Vec::new(), Some(obstacle.again()))
+    let again = if matches!(obstacle, Obstacle::Busy(_)) { again_behind(&observed) } else { obstacle.again() };
+    finish(&observed, draft, Vec::new(), Some(again))
+}
+
+/// When one that another's worker keeps waiting looks again: those of a thousand archives that come later need not ask every other
+/// second.
+fn again_behind(observed: &Observed) -> Duration {
+    const LONGEST: Duration = Duration::from_mins(5);
+    let ahead = observed.peers.iter().filter(|peer| peer.older && peer.standing == PeerStanding::Waits).count();
+    let each = Obstacle::Full.again();
+    each.saturating_mul(u32::try_from(ahead + 1).unwrap_or(u32::MAX)).min(LONGEST)
 }
 
 /// A plan of a drafted status: what changed for people becomes a notice.

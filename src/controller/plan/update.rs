@@ -227,6 +227,7 @@ fn rest(observed: &Observed, wanted: &Wanted, policy: &Policy, mut actions: Vec<
         }
         // Whoever has no model yet goes first.
         Step::Check | Step::Fetch(_) if queue::place(observed, wanted, Urgency::Update).is_some() => {
+            draft.still_asked(observed);
             tell(observed, &mut draft);
             FULL_EVERY
         }
@@ -241,6 +242,7 @@ fn rest(observed: &Observed, wanted: &Wanted, policy: &Policy, mut actions: Vec<
             let job = match placement::place(&observed.scene, wanted.job.clone()) {
                 Ok(job) => job,
                 Err(why) => {
+                    draft.still_asked(observed);
                     in_trouble(&mut draft, &why);
                     return finish(observed, draft, actions, Some(LOOK_EVERY));
                 }

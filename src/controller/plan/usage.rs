@@ -67,7 +67,8 @@ impl Usage {
         let place = Place::of(entry);
         let mut usage = Self::default();
         for consumer in consumers.iter().filter(|consumer| !consumer.is_over && consumer.worker.is_none()) {
-            let mut reach = if is_named(entry, place.as_ref(), consumer) { Reach::Uses } else { Reach::Nothing };
+            let model = || place.as_ref().map(|place| place.model.to_string());
+            let mut reach = if is_named(entry, model, consumer) { Reach::Uses } else { Reach::Nothing };
             if let Some(place) = &place {
                 for claim in consumer.claims.iter().filter(|claim| claim.name == place.claim) {
                     let reaches = claim.folders.iter().map(|folder| place.reach(folder, claim));
@@ -89,14 +90,23 @@ impl Usage {
     }
 }
 
+/// Whether an entry looks at a Pod of its namespace: the Pod has its claim, or names it or its model.
+pub fn concerns(entry: &ModelCacheEntry, consumer: &Consumer) -> bool {
+    let model = || known_model(entry).map(|model| model.to_string());
+    wanted_claim(entry).is_some_and(|claim| consumer.has_claim(&claim)) || is_named(entry, model, consumer)
+}
+
 /// Whether a Pod's annotation names an entry: by its own name, or by its model's. One that was given its models uses those entries
 /// alone, whoever else keeps the same model.
-fn is_named(entry: &ModelCacheEntry, place: Option<&Place<'_>>, consumer: &Consumer) -> bool {
+fn is_named(entry: &ModelCacheEntry, model: impl FnOnce() -> Option<String>, consumer: &Consumer) -> bool {
     let given = consumer.injection.as_ref().map(|injection| &injection.entries).filter(|given| !given.is_empty());
     if let Some(given) = given {
         return given.iter().any(|name| Some(name) == entry.metadata.name.as_ref());
     }
-    let model = place.map(|place| place.model.to_string());
+    if consumer.models.is_empty() {
+        return false;
+    }
+    let model = model();
     consumer.models.iter().any(|word| Some(word) == entry.metadata.name.as_ref() || Some(word) == model.as_ref())
 }
 

@@ -11,8 +11,11 @@ use kube::ResourceExt;
 /// Pods are, unless the job says that they were given up.
 pub fn hindrance(job: &Job, jobs: &[Job], pods: &[Pod]) -> Option<String> {
     let entry = job.labels().get(label::ENTRY_UID);
+    // Until its end is recorded, nobody knows that what a Job published is another entry's.
+    let removes = super::deletion::is_delete(job);
     let busy = jobs.iter().find(|other| {
-        same_repo(*other, job) && other.labels().get(label::ENTRY_UID) != entry && attempt::is_unfinished(other)
+        let is_at_work = attempt::is_unfinished(other) || removes && attempt::job_succeeded(other);
+        same_repo(*other, job) && other.labels().get(label::ENTRY_UID) != entry && is_at_work
     });
     if let Some(busy) = busy {
         return Some(holder(busy));

@@ -25,7 +25,7 @@ pub use webhook::WebhookOptions;
 use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, label};
 use crate::controller::config::Config;
 use crate::controller::plan::connection::counts_anew;
-use crate::controller::plan::{Consumer, archive_claim, wanted_claim};
+use crate::controller::plan::{Consumer, archive_claim, usage, wanted_claim};
 use connections::{Concerns, Heard};
 use futures::channel::mpsc::UnboundedReceiver;
 use futures::{Stream, StreamExt, stream};
@@ -233,8 +233,9 @@ fn of_entries(entries: Controller<ModelCacheEntry>, client: &Client, pods: &mut 
     let (of_pod, of_claim) = (store.clone(), store.clone());
     entries
         .reconcile_on(touched_by(pods.listen(), of_pod, |pod, entry| {
-            let may_use = || wanted_claim(entry).is_some_and(|claim| pod.has_claim(&claim)) || !pod.models.is_empty();
-            (pod.worker.is_none() || pod.is_export) && entry.namespace() == pod.namespace() && may_use()
+            (pod.worker.is_none() || pod.is_export)
+                && entry.namespace() == pod.namespace()
+                && usage::concerns(entry, pod)
         }))
         .watches(Api::<PersistentVolumeClaim>::all(client.clone()), watcher::Config::default(), move |claim| {
             those_where(&of_claim, move |entry| {

@@ -3,9 +3,7 @@
 use super::reconcile::Context;
 use super::scene::{self, Subject};
 use crate::api::export::ExportPhase;
-use crate::api::{
-    HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, Phase, label,
-};
+use crate::api::{HubConnection, ModelCacheEntry, ModelCacheExport, ModelCacheImport, ModelCacheInventory, label};
 use crate::controller::plan::connection::ObservedConnection;
 use crate::controller::plan::export::ObservedExport;
 use crate::controller::plan::import::ObservedImport;
@@ -13,7 +11,8 @@ use crate::controller::plan::inventory::ObservedInventory;
 use crate::controller::plan::placement::{NodeSight, nodes_to_see};
 use crate::controller::plan::queue::{self, Queue};
 use crate::controller::plan::{
-    ConnectionSight, Consumer, Observed, Scene, archive_claim, attempt, peers, room, wanted_claim,
+    ConnectionSight, Consumer, Observed, Peer, Scene, archive_claim, attempt, may_remove_files, peers, room,
+    wanted_claim,
 };
 use crate::ident::hex;
 use jiff::Timestamp;
@@ -33,13 +32,15 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         claim: wanted_claim(entry),
         archive_claim: archive_claim(entry),
         recorded: entry.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
+        is_going: entry.metadata.deletion_timestamp.is_some(),
     };
     let now = Timestamp::now();
     let (mut scene, connection) = tokio::try_join!(
         scene::observe(client, &subject, now),
         connection(client, entry.spec.connection_name(), &namespace)
     )?;
-    scene.consumers = consumers(context, &namespace, loses_files(entry)).await?;
+    let removes = may_remove_files(entry, &scene);
+    scene.consumers = consumers(context, &namespace, removes).await?;
     let limited = connection.found().is_some_and(room::has_limits);
     scene.nodes = nodes(client, &scene).await?;
     let hub_is_limited =
@@ -49,7 +50,7 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         config: context.config.clone(),
         connection,
         scene,
-        peers: peers(entry, context.entries.state().iter().map(AsRef::as_ref)),
+        peers: neighbouring(context, entry, removes).await?,
         readers: Vec::new(),
         queue: if hub_is_limited { context.line.queue().await } else { Queue::default() },
         not_grown: None,
@@ -81,6 +82,7 @@ pub(super) async fn connection_use(
         claim: None,
         archive_claim: None,
         recorded: connection.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
+        is_going: connection.metadata.deletion_timestamp.is_some(),
     };
     let now = Timestamp::now();
     let scene = scene::observe(&context.client, &subject, now).await?;
@@ -110,6 +112,7 @@ pub(super) async fn export(context: &Context, export: &ModelCacheExport) -> Resu
         claim: entry.as_ref().and_then(wanted_claim),
         archive_claim: export.spec.destination.claim_name.clone(),
         recorded: export.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
+        is_going: export.metadata.deletion_timestamp.is_some(),
     };
     let now = Timestamp::now();
     let (mut scene, connection) =
@@ -139,6 +142,7 @@ pub(super) async fn import(context: &Context, import: &ModelCacheImport) -> Resu
         claim: import.spec.source.claim_name.clone(),
         archive_claim: None,
         recorded: import.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
+        is_going: import.metadata.deletion_timestamp.is_some(),
     };
     let now = Timestamp::now();
     let (scene, entries) = tokio::try_join!(scene::observe(client, &subject, now), entries(context, import))?;
@@ -165,6 +169,7 @@ pub(super) async fn inventory(
         claim: Some(inventory.spec.claim_name.clone()),
         archive_claim: None,
         recorded: inventory.status.as_ref().and_then(|status| status.attempts.as_ref()?.last_job.as_deref()),
+        is_going: inventory.metadata.deletion_timestamp.is_some(),
     };
     let now = Timestamp::now();
     let scene = scene::observe(&context.client, &subject, now).await?;
@@ -240,11 +245,14 @@ fn neighbours(context: &Context, namespace: &str) -> Vec<Arc<ModelCacheEntry>> {
     context.entries.state_filter(|entry| entry.namespace().as_deref() == Some(namespace))
 }
 
-/// Whether files of an entry may be removed in this round.
-fn loses_files(entry: &ModelCacheEntry) -> bool {
-    let is_evicted =
-        entry.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Evicted) && status.manifest.is_some());
-    is_evicted || entry.metadata.deletion_timestamp.is_some()
+/// The other entries of its volume; before files are removed the API server is asked.
+async fn neighbouring(context: &Context, entry: &ModelCacheEntry, ask: bool) -> Result<Vec<Peer>, kube::Error> {
+    if ask {
+        let namespace = entry.namespace().unwrap_or_default();
+        let all = Api::<ModelCacheEntry>::namespaced(context.client.clone(), &namespace);
+        return Ok(peers(entry, &all.list(&ListParams::default()).await?.items));
+    }
+    Ok(peers(entry, context.entries.state().iter().map(AsRef::as_ref)))
 }
 
 /// A random word that nobody who does not see the task can guess.

@@ -10,11 +10,16 @@ use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client, Resource, ResourceExt};
+use std::time::Duration;
 
 /// A running worker's newest progress is within its last lines.
 const TAIL_RUNNING: i64 = 20;
 /// The end of a worker's log: the outcome and, before it, the metadata in parts of 3 KiB, 1 MiB at most.
 const TAIL_ENDED: i64 = 400;
+/// A kubelet that says nothing costs a round no more than this: progress can be had in a moment again …
+const PATIENCE_RUNNING: Duration = Duration::from_secs(2);
+/// … and the end of a worker, with up to 1 MiB of metadata, is worth more.
+const PATIENCE_ENDED: Duration = Duration::from_secs(10);
 /// Nothing that has just begun needs an explanation yet.
 const EXPLAIN_AFTER: SignedDuration = SignedDuration::from_secs(3);
 
@@ -30,6 +35,8 @@ pub(super) struct Subject<'a> {
     pub(super) archive_claim: Option<String>,
     /// The Job whose end is recorded already.
     pub(super) recorded: Option<&'a str>,
+    /// Whether it is being deleted.
+    pub(super) is_going: bool,
 }
 
 pub(super) async fn observe(client: &Client, subject: &Subject<'_>, now: Timestamp) -> Result<Scene, kube::Error> {
@@ -43,7 +50,7 @@ pub(super) async fn observe(client: &Client, subject: &Subject<'_>, now: Timesta
         claim(client, subject.namespace, subject.archive_claim.as_deref()),
     )?;
     let mut scene = Scene { claim, archive_claim, jobs: jobs.items, pods: pods.items, ..Scene::default() };
-    listen(&pods_api, &mut scene, subject.recorded).await?;
+    listen(&pods_api, &mut scene, subject).await?;
     explain(client, subject, &mut scene, now).await?;
     Ok(scene)
 }
@@ -60,22 +67,24 @@ async fn claim(
 }
 
 /// Reads the tail of the newest Pod's log.
-async fn listen(api: &Api<Pod>, scene: &mut Scene, recorded: Option<&str>) -> Result<(), kube::Error> {
-    let Some((pod, task)) = speaker(scene, recorded) else { return Ok(()) };
+async fn listen(api: &Api<Pod>, scene: &mut Scene, subject: &Subject<'_>) -> Result<(), kube::Error> {
+    let Some((pod, task)) = speaker(scene, subject.recorded) else { return Ok(()) };
     let ended = attempt::has_ended(pod);
-    let how = LogParams { tail_lines: Some(if ended { TAIL_ENDED } else { TAIL_RUNNING }), ..LogParams::default() };
-    match api.log_stream(&pod.name_any(), &how).await {
-        Ok(log) => match hear(log, &task.nonce).await {
-            Ok(heard) => scene.heard = heard,
-            Err(error) if ended => return Err(kube::Error::ReadEvents(error)),
-            Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "a worker's log was cut off"),
-        },
+    let (lines, patience) = if ended { (TAIL_ENDED, PATIENCE_ENDED) } else { (TAIL_RUNNING, PATIENCE_RUNNING) };
+    let how = LogParams { tail_lines: Some(lines), ..LogParams::default() };
+    let heard = tokio::time::timeout(patience, async {
+        let log = api.log_stream(&pod.name_any(), &how).await?;
+        hear(log, &task.nonce).await.map_err(kube::Error::ReadEvents)
+    });
+    let is_mute = |_| kube::Error::ReadEvents(std::io::ErrorKind::TimedOut.into());
+    match heard.await.map_err(is_mute).flatten() {
+        Ok(heard) => scene.heard = heard,
         // The container or its log is gone for good: what the Pod's status says must do.
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 400 => {}
-        // The kubelet may be restarting: the end of a worker is too good to be missed.
-        Err(error) if ended => return Err(error),
+        // The kubelet may be restarting: the end of a worker is too good to be missed. What goes waits for nobody's last word.
+        Err(error) if ended && !subject.is_going => return Err(error),
         Err(error) => {
-            tracing::debug!(error = &error as &dyn std::error::Error, "a running worker's log cannot be read now");
+            tracing::debug!(error = &error as &dyn std::error::Error, "a worker's log cannot be read now");
         }
     }
     Ok(())

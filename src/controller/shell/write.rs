@@ -13,6 +13,7 @@ use crate::api::{
 use crate::controller::plan::{Action, Notice, Obstacle, Why, queue, writers};
 use crate::format::outcome::shorten;
 use crate::ident::Reason;
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -165,7 +166,7 @@ async fn create_job<K: Subject>(
         let counted = ListParams::default().labels(&format!("{}={}", budget.label, budget.value));
         let jobs = Api::<Job>::all(context.client.clone()).list(&counted).await?;
         let pods = Api::<Pod>::all(context.client.clone()).list(&counted).await?;
-        if queue::is_spent(job, &jobs.items, &pods.items, budget.limit) {
+        if queue::is_spent(job, &jobs.items, &pods.items, budget.limit, Timestamp::now()) {
             return Ok(Some(Obstacle::Full));
         }
     }
@@ -239,7 +240,10 @@ fn is_denial(status: &Status) -> bool {
 fn is_refusal(status: &Status) -> bool {
     match status.reason.as_str() {
         _ if is_denial(status) => true,
-        "Invalid" => true,
+        // A webhook of somebody's that does not answer stands for its owner's no until it does.
+        "InternalError" => status.message.contains("failed calling webhook"),
+        // BadRequest: what is no quantity passes the schema of our own objects, and not that of a Job.
+        "Invalid" | "BadRequest" => true,
         // Our own missing rights are an error of the installation, and not the entry's.
         "Forbidden" => {
             is_quota(status)

@@ -7,11 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use modelcache::api::{ModelCacheEntry, Phase, label};
+use modelcache::api::{ModelCacheEntry, label};
 use modelcache::controller::plan::placement::{NodeSight, nodes_to_see};
 use modelcache::controller::plan::queue::Queue;
 use modelcache::controller::plan::{
-    ConnectionSight, Consumer, Observed, Scene, archive_claim, attempt, peers, room, wanted_claim,
+    ConnectionSight, Consumer, Observed, Scene, archive_claim, attempt, may_remove_files, peers, room, wanted_claim,
 };
 use modelcache::format::outcome::Heard;
 use std::collections::BTreeMap;
@@ -48,7 +48,8 @@ impl Operator {
         let named = entry.spec.connection_name();
         let found = cluster.connections.get(named.unwrap_or(room::DEFAULT_CONNECTION));
         let connection = ConnectionSight::of(named, found.cloned());
-        scene.consumers = if loses_files(entry) {
+        let asks = may_remove_files(entry, &scene);
+        scene.consumers = if asks {
             let all = cluster.pods.values().map(|pod| Consumer::from(pod.clone()));
             all.filter(Consumer::matters).map(Arc::new).collect()
         } else {
@@ -63,7 +64,11 @@ impl Operator {
             config: around.config.clone(),
             connection,
             scene,
-            peers: peers(entry, self.known.values().map(AsRef::as_ref)),
+            peers: if asks {
+                peers(entry, cluster.entries.values().map(AsRef::as_ref))
+            } else {
+                peers(entry, self.known.values().map(AsRef::as_ref))
+            },
             readers: Vec::new(),
             queue,
             neighbours: if is_limited { self.known.values().cloned().collect() } else { Vec::new() },
@@ -73,13 +78,6 @@ impl Operator {
             nonce: format!("{:016x}", around.dice.next()),
         }
     }
-}
-
-/// Whether files of an entry may be removed in this round.
-fn loses_files(entry: &ModelCacheEntry) -> bool {
-    let is_evicted =
-        entry.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Evicted) && status.manifest.is_some());
-    is_evicted || entry.metadata.deletion_timestamp.is_some()
 }
 
 /// Reads the tail of the newest Pod's log, as the shell does.

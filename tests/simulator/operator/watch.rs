@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use modelcache::api::{HubConnection, ModelCacheEntry, label};
 use modelcache::controller::config::Config;
 use modelcache::controller::plan::connection::counts_anew;
-use modelcache::controller::plan::{Consumer, archive_claim, wanted_claim};
+use modelcache::controller::plan::{Consumer, archive_claim, usage, wanted_claim};
 use std::sync::Arc;
 
 impl Operator {
@@ -60,12 +60,9 @@ impl Operator {
             _ => self.consumers.remove(name),
         };
         let Some(pod) = told else { return };
-        let may_use = |pod: &Consumer, entry: &ModelCacheEntry| {
-            wanted_claim(entry).is_some_and(|claim| pod.has_claim(&claim)) || !pod.models.is_empty()
-        };
         self.wake_entries(now, |entry| {
             pod.worker.is_some() && pod.worker == entry.uid()
-                || (pod.worker.is_none() || pod.is_export) && may_use(&pod, entry)
+                || (pod.worker.is_none() || pod.is_export) && usage::concerns(entry, &pod)
         });
         if pod.worker.is_none() || pod.is_export {
             self.wake_connections(now);

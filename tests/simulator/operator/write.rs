@@ -110,7 +110,7 @@ fn create_job(
 ) -> Result<Option<Obstacle>, Broken> {
     for budget in queue::budgets(job, config) {
         let (jobs, pods) = labelled(cluster, budget.label, &budget.value);
-        if queue::is_spent(job, &jobs, &pods, budget.limit) {
+        if queue::is_spent(job, &jobs, &pods, budget.limit, cluster.now) {
             cluster.writes -= 1;
             return Ok(Some(Obstacle::Full));
         }

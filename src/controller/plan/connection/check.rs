@@ -111,7 +111,8 @@ fn due(observed: &ObservedConnection, hub: &HubView) -> Option<Duration> {
     if asked_to_retry(observed).is_some() || is_mended || checked != observed.connection.metadata.generation {
         return Some(Duration::ZERO);
     }
-    record::time_left(attempts, observed.now)
+    // A Job that went without a word, as when a person deletes it, left no time for the next.
+    record::time_left(attempts, observed.now).or(attempts.map(|_| Duration::ZERO))
 }
 
 /// A check is under way, or its end is not recorded yet.

@@ -198,6 +198,19 @@ fn what_stops_the_worker_says_nothing_of_the_hub() {
 }
 
 #[test]
+fn a_check_that_was_not_allowed_or_was_taken_away_is_made_again() {
+    let (_, world) = step(world());
+    let (_, world) = step(failed(world, Reason::HubUnavailable));
+    let mut due = forgotten(world);
+    due.now += SignedDuration::from_secs(HOUR);
+    let plan = connection::obstructed(&due, &Obstacle::Denied(Why::new(Reason::QuotaExceeded, "no more Jobs")));
+    due.connection.status = Some(plan.status);
+    let (plan, world) = step(due);
+    assert_eq!(kinds_in(&plan), ["CreateJob"], "the quota was raised");
+    assert_eq!(kinds_in(&step(forgotten(world)).0), ["CreateJob"], "somebody deleted the Job");
+}
+
+#[test]
 fn one_that_is_deleted_is_left_alone() {
     let mut world = world();
     world.connection.metadata.deletion_timestamp = Some(Time(now()));

@@ -1,8 +1,8 @@
 use super::usage::pod;
 use super::*;
-use crate::api::{Phase, annotation};
+use crate::api::{Phase, annotation, label};
 use crate::controller::fixture::{own_claim, shared_claim};
-use crate::controller::plan::{Obstacle, Peer, PeerStanding, Why};
+use crate::controller::plan::{Obstacle, Peer, PeerStanding, Why, may_remove_files};
 use crate::ident::Reason;
 use serde_json::json;
 
@@ -200,6 +200,8 @@ fn nothing_is_removed_beside_an_import_that_may_be_of_the_same_model() {
     world.peers = vec![Peer { key: None, ..twin(PeerStanding::AtWork, false).remove(0) }];
     let plan = decide(&world);
     assert_eq!((kinds(&plan), blocked(&plan).unwrap().0), (vec![], "Queued"));
+    // Its archive's claim may never come; as long as its worker is at work, the removal's Job is not created.
+    assert_eq!(kinds(&decide(&world.clone().later(600))), ["CreateJob"]);
     world.peers[0].standing = PeerStanding::Stuck;
     assert_eq!(kinds(&decide(&world)), ["CreateJob"]);
 }
@@ -258,6 +260,32 @@ fn a_worker_on_a_lost_node_is_waited_for_two_minutes() {
     world.scene.nodes = vec![super::placement::node("node-1", true)];
     let plan = decide(&world.later(3600));
     assert_eq!((kinds(&plan), blocked(&plan).unwrap().0), (vec![], "WorkerStillEnds"));
+}
+
+#[test]
+fn a_removal_waits_until_the_end_of_anothers_job_is_recorded() {
+    let plan = decide(&ready().deleted());
+    let Some(Action::CreateJob(removal)) = plan.actions.first() else { panic!("{plan:?}") };
+    let (_, mut twin) = round(shared_claim());
+    let mut job = twin.scene.jobs.remove(0);
+    job.metadata.labels.as_mut().unwrap().insert(label::ENTRY_UID.to_owned(), "uid-twin".to_owned());
+    let hindrance = |condition: &str| {
+        let mut job = job.clone();
+        job.status = serde_json::from_value(json!({"conditions": [{"type": condition, "status": "True"}]})).unwrap();
+        crate::controller::plan::writers::hindrance(removal, &[job], &[]).is_some()
+    };
+    assert!(hindrance("Complete"), "what it published may be the twin's");
+    assert!(!hindrance("Failed"));
+}
+
+#[test]
+fn the_neighbours_are_asked_for_before_a_removal_begins() {
+    let world = ready();
+    assert!(!may_remove_files(&world.entry, &world.scene));
+    let (_, world) = round(world.deleted());
+    assert!(!may_remove_files(&world.entry, &world.scene), "its Job is at work");
+    let world = world.job_condition("Failed", "x");
+    assert!(may_remove_files(&world.entry, &world.scene), "another one will follow");
 }
 
 #[test]

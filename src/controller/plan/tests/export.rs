@@ -110,8 +110,7 @@ fn what_can_pass_is_tried_again_and_what_cannot_waits_for_a_person() {
         let code = failure.exit_code();
         let (_, mut world) = round(says(world, Say::Failed(failed), &json!({"terminated": {"exitCode": code}})));
         assert_eq!((phase(&world), reason(&world)), (Some(then), failure.as_str()));
-        world.scene.pods.clear();
-        world.scene.heard = crate::format::outcome::Heard::default();
+        crate::controller::fixture::forget(&mut world.scene);
         assert_eq!(kinds_of(&decide(&world).actions), [""; 0], "not yet");
         world.now += jiff::SignedDuration::from_mins(5);
         let expected: &[&str] = if then == ExportPhase::Retrying { &["CreateJob"] } else { &[] };

@@ -83,8 +83,7 @@ fn listed(world: ObservedImport, names: &[&str]) -> ObservedImport {
 
 /// The log is gone with its Pod.
 fn quiet(mut world: ObservedImport) -> ObservedImport {
-    world.scene.pods.clear();
-    world.scene.heard = Heard::default();
+    crate::controller::fixture::forget(&mut world.scene);
     world
 }
 

@@ -8,7 +8,7 @@ use crate::controller::plan::inventory::{ObservedInventory, decide};
 use crate::controller::plan::{Action, Plan, Scene};
 use crate::format::inventory::{Inventory, Kept, Leftover, Totals};
 use crate::format::layout;
-use crate::format::outcome::{Done, Failed, Heard, Line, Say, metadata_lines};
+use crate::format::outcome::{Done, Failed, Line, Say, metadata_lines};
 use crate::ident::{ModelRef, Reason, Sha256};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -48,8 +48,7 @@ fn world(interval: Option<&str>) -> ObservedInventory {
 fn carried_out(mut world: ObservedInventory, plan: &Plan<crate::api::ModelCacheInventoryStatus>) -> ObservedInventory {
     jobs_after(&mut world.scene, &plan.actions, world.now);
     if plan.actions.iter().any(|action| matches!(action, Action::DeleteJob { .. })) {
-        world.scene.pods.clear();
-        world.scene.heard = Heard::default();
+        crate::controller::fixture::forget(&mut world.scene);
     }
     world.inventory.status = Some(plan.status.clone());
     world
@@ -197,8 +196,7 @@ fn a_claim_is_waited_for_and_failures_are_as_elsewhere() {
         let code = reason.exit_code();
         let world = pod(says(world, Say::Failed(failed)), &json!({"terminated": {"exitCode": code}}));
         let (_, mut world) = round(world);
-        world.scene.pods.clear();
-        world.scene.heard = Heard::default();
+        crate::controller::fixture::forget(&mut world.scene);
         let jobs = kinds_of(&decide(&later(world, after)).actions);
         assert_eq!(jobs.iter().filter(|kind| **kind == "CreateJob").count(), next, "{reason} {interval:?} {after}");
     }

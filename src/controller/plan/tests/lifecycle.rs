@@ -222,6 +222,28 @@ fn suspend_stops_the_work_and_nothing_else() {
 }
 
 #[test]
+fn a_suspended_model_is_ready_as_long_as_its_claim_is_there() {
+    let (_, world) = round(shared_claim());
+    let (_, world) = round(world.succeeded());
+    let mut world = world.forgotten();
+    world.entry.spec.suspend = Some(true);
+    assert_eq!(decide(&world).status.phase, Some(Phase::Ready));
+    world.scene.claim = None;
+    assert_eq!(decide(&world).status.phase, Some(Phase::Suspended));
+}
+
+#[test]
+fn a_claim_that_goes_with_another_entry_is_no_place_for_a_model() {
+    let mut world = shared_claim();
+    let owner =
+        json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheEntry", "name": "shared", "uid": "uid-2"});
+    world.scene.claim.as_mut().unwrap().metadata.owner_references = serde_json::from_value(json!([owner])).unwrap();
+    let plan = decide(&world);
+    assert_eq!((ready_reason(&plan), kinds(&plan).len()), ("Conflict", 0));
+    assert!(plan.notices[0].message.contains("entry \"shared\"'s own and goes with it"), "{:?}", plan.notices);
+}
+
+#[test]
 fn a_claim_that_somebody_removed_is_filled_anew() {
     let (_, world) = round(own_claim());
     let (_, world) = round(world.succeeded());

@@ -87,6 +87,16 @@ fn over_the_limit_an_entry_is_queued_with_its_place_and_makes_nothing() {
 }
 
 #[test]
+fn who_waits_for_a_turn_needs_no_removal() {
+    let world = limited(1);
+    let job = other_job(&world, "a");
+    let (_, mut world) = round(with(world, std::slice::from_ref(&job), &[]));
+    world.entry.metadata.finalizers = None;
+    assert_eq!(kinds(&decide(&with(world.clone(), std::slice::from_ref(&job), &[]))), [""; 0]);
+    assert_eq!(kinds(&decide(&with(world, &[], &[]))), ["AddFinalizer", "CreateJob"]);
+}
+
+#[test]
 fn an_own_claim_is_not_made_before_its_turn() {
     let mut world = crate::controller::fixture::own_claim();
     world.connection = connection(Some(1));
@@ -224,13 +234,14 @@ fn a_job_that_cannot_start_gives_its_place_to_those_who_wait_for_it() {
     elsewhere[0].metadata.uid = world.entry.metadata.uid.clone();
     assert_eq!(kinds(&decide(&at_work(stuck.clone(), &elsewhere))), [""; 0], "it waits for itself");
 
-    let plan = decide(&at_work(stuck.clone(), &younger));
-    assert_eq!((kinds(&plan), plan.status.phase), (vec!["DeleteJob"], Some(Phase::Retrying)));
+    let (plan, stuck) = round(at_work(stuck, &younger));
+    assert_eq!((kinds(&plan), plan.status.phase), (vec![], Some(Phase::Retrying)));
     assert_eq!(ready_reason(&plan), "Unschedulable");
     assert!(plan.notices[0].message.contains("0/1 nodes; others that wait for the Hub"), "{:?}", plan.notices);
     // It is back in a minute or a little more, and not before the others.
-    let mut after = stuck.after(&plan);
-    after.scene.jobs.clear();
+    let (plan, after) = round(stuck);
+    assert_eq!((kinds(&plan), plan.status.phase), (vec!["DeleteJob"], Some(Phase::Retrying)));
+    let after = after.forgotten();
     assert_eq!(kinds(&decide(&with(after.clone(), &[], &younger).later(59))), [""; 0]);
     assert_eq!(kinds(&decide(&with(after.clone(), &[], &[]).later(73))), ["CreateJob"]);
     // A person need not wait.
@@ -247,8 +258,9 @@ fn a_place_that_would_let_nobody_go_is_kept() {
     // The Hub's budget was made smaller: there are two, where one may be.
     let younger = [other(&world, "younger", 5)];
     let stuck = cannot_start(world, 60);
-    assert_eq!(kinds(&decide(&with(stuck.clone(), &[own.clone(), other_one], &younger))), [""; 0]);
-    assert_eq!(kinds(&decide(&with(stuck, &[own], &younger))), ["DeleteJob"]);
+    let phase = |jobs: &[Job]| decide(&with(stuck.clone(), jobs, &younger)).status.phase;
+    assert_eq!(phase(&[own.clone(), other_one]), Some(Phase::Provisioning));
+    assert_eq!(phase(&[own]), Some(Phase::Retrying));
 }
 
 #[test]
@@ -259,8 +271,10 @@ fn an_update_that_cannot_start_gives_its_place_too() {
     let (_, world) = round(world.succeeded());
     let (_, world) = round(round(world.forgotten()).1.later(100_000));
     let job = world.scene.jobs[0].clone();
-    let plan = decide(&with(cannot_start(world.clone(), 60), &[job], &[other(&world, "younger", 5)]));
-    assert_eq!((kinds(&plan), plan.status.phase), (vec!["DeleteJob"], Some(Phase::Ready)));
+    let younger = other(&world, "younger", 5);
+    let (plan, world) = round(with(cannot_start(world, 60), &[job], &[younger]));
+    assert_eq!((kinds(&plan), plan.status.phase), (vec![], Some(Phase::Ready)));
+    assert_eq!(kinds(&decide(&world)), ["DeleteJob"]);
     let attempts = plan.status.attempts.unwrap();
     assert_eq!((attempts.count, attempts.last_reason.as_deref()), (1, Some("Unschedulable")));
     assert!(attempts.next_retry_at.is_some());
@@ -288,6 +302,19 @@ fn an_update_comes_after_all_who_have_no_model() {
     let younger = other(&world, "younger", 5);
     let plan = decide(&with(world, &[], &[younger]));
     assert_eq!((kinds(&plan), plan.status.phase, plan.status.queue), (vec![], Some(Phase::Ready), None));
+}
+
+#[test]
+fn a_retry_of_an_update_stands_until_there_is_a_place() {
+    let mut world = limited(1);
+    world.entry.spec.update = serde_json::from_value(json!({"policy": "Notify"})).unwrap();
+    let (_, world) = round(world);
+    let (_, world) = round(world.succeeded());
+    let world = round(world.forgotten()).1.annotated(annotation::RETRY, "now");
+    let job = other_job(&limited(1), "a");
+    let (plan, world) = round(with(world, &[job], &[]));
+    assert_eq!(kinds(&plan), [""; 0]);
+    assert_eq!(kinds(&decide(&with(world, &[], &[]))), ["CreateJob"]);
 }
 
 #[test]
@@ -321,12 +348,18 @@ fn under_the_lock_unfinished_jobs_and_pods_without_one_are_counted() {
         }))
         .unwrap()
     };
-    let spent = |jobs: &[Job], pods: &[Pod]| is_spent(&me, jobs, pods, 2);
+    let spent = |jobs: &[Job], pods: &[Pod]| is_spent(&me, jobs, pods, 2, world.now);
     assert!(!spent(&[a.clone(), done.clone()], &[]));
     assert!(spent(&[a.clone(), other_job(&world, "b")], &[]));
     // A deleted Job's Pod still takes from the Hub; one of a Job that is counted is not counted twice.
     assert!(spent(std::slice::from_ref(&a), &[pod("uid-job-gone", "Running")]));
     assert!(!spent(std::slice::from_ref(&a), &[pod("uid-job-gone", "Succeeded"), pod("uid-job-a", "Running")]));
+    // One on a lost node never ends for anybody to see.
+    let mut lost = pod("uid-job-gone", "Running");
+    lost.metadata.deletion_timestamp = Some(Time(world.now - SignedDuration::from_secs(119)));
+    assert!(spent(std::slice::from_ref(&a), std::slice::from_ref(&lost)));
+    lost.metadata.deletion_timestamp = Some(Time(world.now - SignedDuration::from_secs(120)));
+    assert!(!spent(std::slice::from_ref(&a), &[lost]));
     // Creating it a second time is no second Job.
     assert!(!spent(&[a, me.clone()], &[pod("uid-job-me", "Running")]));
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::{Phase, annotation};
 use crate::controller::fixture::{claim, own_claim, shared_claim, worker};
-use crate::controller::plan::{Met, Obstacle, Warning, Why, obstructed};
+use crate::controller::plan::{Met, Obstacle, Peer, PeerStanding, Warning, Why, obstructed};
 use crate::ident::Reason;
 use serde_json::json;
 
@@ -191,6 +191,10 @@ fn a_node_that_was_lost() {
         json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "taint"});
     let status = json!({"phase": "Failed", "conditions": [condition]});
     assert_waits(&at_work().with_pod(&status), Reason::NodeLost, "taint");
+    // As long as the node does not come back, its Pod says that it runs.
+    let running = json!({"phase": "Running", "conditions": status["conditions"],
+        "containerStatuses": [worker(&json!({"running": {}}))]});
+    assert_waits(&at_work().with_pod(&running), Reason::NodeLost, "taint");
 }
 
 #[test]
@@ -290,4 +294,18 @@ fn what_was_published_in_a_claim_that_is_no_more_is_done_again() {
     done_again(going);
     let anew = done_again(anew);
     assert_eq!(kinds(&decide(&anew.forgotten())), ["CreateJob"], "at once, into what is there now");
+}
+
+#[test]
+fn who_stands_far_behind_others_for_a_volume_looks_less_often() {
+    let mut world = shared_claim();
+    let ahead =
+        |name: usize, older, standing| Peer { name: name.to_string(), key: None, standing, older, deleting: false };
+    let again = |world: &Observed| hindered(world, Obstacle::Busy("entry \"a\"".into())).again.unwrap().as_secs();
+    assert_eq!(again(&world), 3);
+    world.peers = vec![ahead(0, true, PeerStanding::Keeps), ahead(1, false, PeerStanding::Waits)];
+    world.peers.extend((2..6).map(|name| ahead(name, true, PeerStanding::Waits)));
+    assert_eq!(again(&world), 15);
+    world.peers.extend((6..1000).map(|name| ahead(name, true, PeerStanding::Waits)));
+    assert_eq!(again(&world), 300);
 }

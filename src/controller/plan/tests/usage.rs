@@ -1,5 +1,6 @@
 use super::*;
 use crate::controller::fixture::{COMMIT, now, own_claim, shared_claim};
+use crate::controller::plan::usage::concerns;
 use crate::controller::plan::{Consumer, Usage};
 use serde_json::json;
 use std::sync::Arc;
@@ -163,4 +164,20 @@ proptest::proptest! {
         let world = world.after(&plan);
         proptest::prop_assert_eq!(decide(&world).again, None, "nothing is left for later");
     }
+}
+
+#[test]
+fn an_entry_looks_at_pods_that_have_its_claim_or_name_it() {
+    let entry = ready().entry;
+    let named = |models: &[&str], injected: &[&str]| {
+        let mut pod = Consumer::default();
+        pod.models = models.iter().map(ToString::to_string).collect();
+        if !injected.is_empty() {
+            let entries = injected.iter().map(ToString::to_string).collect();
+            pod.injection = Some(crate::controller::plan::inject::Injection { entries, ..Default::default() });
+        }
+        concerns(&entry, &pod)
+    };
+    assert!(named(&["bert"], &[]) && named(&["org/model"], &[]) && named(&["org/model"], &["bert"]));
+    assert!(!named(&["other"], &[]) && !named(&[], &[]) && !named(&["org/model"], &["twin"]));
 }

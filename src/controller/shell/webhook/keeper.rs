@@ -184,9 +184,10 @@ impl Keeper {
     /// What to do where the Secret was deleted, or never made. What is loaded goes on being served, until it ends.
     fn cure_of_a_lost_secret(&self) -> Option<&'static str> {
         let is_lost = self.has_looked_for_secret && self.secret.is_none();
-        is_lost.then_some(match self.is_own {
-            true => "helm upgrade of the release makes it anew, and the operator a certificate",
-            false => "look at the Certificate of that name, which makes it",
+        is_lost.then_some(if self.is_own {
+            "helm upgrade of the release makes it anew, and the operator a certificate"
+        } else {
+            "look at the Certificate of that name, which makes it"
         })
     }
 
