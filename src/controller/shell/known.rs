@@ -12,7 +12,7 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// Whole entries pass through memory by the page.
@@ -23,13 +23,27 @@ const PAGE: u32 = 100;
 pub(super) struct Watches {
     entries: Store<EntrySight>,
     connections: Store<HubConnection>,
+    listener: Listener,
 }
 
 /// The watches, and whom they tell.
 pub(super) struct Watching {
     entries: Writer<EntrySight>,
     connections: Writer<HubConnection>,
-    listener: Option<UnboundedSender<News>>,
+    listener: Listener,
+}
+
+/// Who is told, once there is somebody: an operator that stands by keeps no news.
+#[derive(Clone, Default)]
+struct Listener(Arc<Mutex<Option<UnboundedSender<News>>>>);
+
+impl Listener {
+    fn tell(&self, news: News) {
+        if let Some(listener) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            // One that has ended listens no more.
+            let _ = listener.unbounded_send(news);
+        }
+    }
 }
 
 /// Where something changed.
@@ -44,8 +58,16 @@ pub(super) enum News {
 impl Watches {
     pub(super) fn new() -> (Self, Watching) {
         let ((entries, entry_writer), (connections, connection_writer)) = (reflector::store(), reflector::store());
-        let watching = Watching { entries: entry_writer, connections: connection_writer, listener: None };
-        (Self { entries, connections }, watching)
+        let listener = Listener::default();
+        let watching = Watching { entries: entry_writer, connections: connection_writer, listener: listener.clone() };
+        (Self { entries, connections, listener }, watching)
+    }
+
+    /// What happens from now on.
+    pub(super) fn listen(&self) -> UnboundedReceiver<News> {
+        let (sender, receiver) = unbounded();
+        *self.listener.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        receiver
     }
 
     /// What is known of a namespace.
@@ -84,13 +106,6 @@ impl Watches {
 }
 
 impl Watching {
-    /// What happens from now on.
-    pub(super) fn listen(&mut self) -> UnboundedReceiver<News> {
-        let (sender, receiver) = unbounded();
-        self.listener = Some(sender);
-        receiver
-    }
-
     /// Watches until it is told to stop.
     pub(super) async fn watch(self, client: Client, stop: CancellationToken) {
         let config = watcher::Config::default().page_size(PAGE);
@@ -98,8 +113,8 @@ impl Watching {
         let connections = watcher(Api::<HubConnection>::all(client), config);
         let Self { entries: entry_writer, connections: connection_writer, listener } = self;
         tokio::join!(
-            follow(entries, entry_writer, listener.clone(), EntrySight::is_like, stop.clone()),
-            follow(connections, connection_writer, listener, |one, other| one.spec == other.spec, stop),
+            follow(entries, entry_writer, &listener, EntrySight::is_like, stop.clone()),
+            follow(connections, connection_writer, &listener, |one, other| one.spec == other.spec, stop),
         );
     }
 }
@@ -107,16 +122,12 @@ impl Watching {
 async fn follow<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
     mut writer: Writer<K>,
-    listener: Option<UnboundedSender<News>>,
+    listener: &Listener,
     is_like: impl Fn(&K, &K) -> bool,
     stop: CancellationToken,
 ) where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    let tell = |news| {
-        // A listener that has ended listens no more.
-        listener.as_ref().map(|listener| listener.unbounded_send(news))
-    };
     let events = events.backoff(WatchPause).take_until(stop.cancelled_owned());
     pin_mut!(events);
     let store = writer.as_reader();
@@ -139,6 +150,52 @@ async fn follow<K>(
             Event::Delete(object) => Some(News::In(object.meta().namespace.clone().unwrap_or_default())),
         };
         writer.apply_watcher_event(&event);
-        let _ = news.map(tell);
+        if let Some(news) = news {
+            listener.tell(news);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn who_stands_by_keeps_no_news() {
+        let entry = |name: &str| -> EntrySight {
+            serde_json::from_value(json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheEntry",
+                "metadata": {"name": name, "namespace": "team-a"}, "spec": {"repo": "org/model"}}))
+            .unwrap()
+        };
+        let (watches, watching) = Watches::new();
+        let (sender, events) = unbounded();
+        let tell = |name: &str| sender.unbounded_send(Ok(Event::Apply(entry(name)))).unwrap();
+        let following =
+            follow(events, watching.entries, &watching.listener, EntrySight::is_like, CancellationToken::new());
+        let known = |name: &'static str| {
+            let store = watches.entries.clone();
+            async move {
+                while store.get(&ObjectRef::new(name).within("team-a")).is_none() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        let story = async {
+            sender.unbounded_send(Ok(Event::Init)).unwrap();
+            sender.unbounded_send(Ok(Event::InitDone)).unwrap();
+            tell("before");
+            known("before").await;
+            let mut news = watches.listen();
+            tell("after");
+            known("after").await;
+            sender.close_channel();
+            assert_eq!(news.next().await, Some(News::In("team-a".into())));
+            news
+        };
+        let ((), mut news) = tokio::join!(following, story);
+        let left = news.next().now_or_never();
+        assert!(left.is_none(), "what happened before was kept: {left:?}");
     }
 }

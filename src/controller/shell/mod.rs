@@ -32,7 +32,7 @@ use futures::{Stream, StreamExt, stream};
 use health::Health;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use known::{News, Watches};
+use known::Watches;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{Controller, controller, watcher};
@@ -107,8 +107,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellE
     let health = Health::of(if options.webhook.is_some() { 2 } else { 1 });
     let listener = listen(options.health_listen).await?;
     let server = tokio::spawn(health::serve(listener, health.clone(), stop.clone()));
-    let (watches, mut watching) = Watches::new();
-    let news = watching.listen();
+    let (watches, watching) = Watches::new();
     tokio::spawn(watching.watch(client.clone(), stop.clone()));
     let webhook = ask(&client, &options, &watches, &health, &stop).await?;
     let mut lease = leader::Leader::new(client.clone(), &options.lease_namespace, &options.identity);
@@ -117,7 +116,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), ShellE
         tracing::info!(identity = options.identity, "leads");
         // Not a child of `stop`: the work must not end before the lease's keeper does, since what has ended cannot be awaited.
         let working = CancellationToken::new();
-        let work = control(client, options, (watches, news), health.metrics(), working.clone());
+        let work = control(client, options, watches, health.metrics(), working.clone());
         tokio::pin!(work);
         let lost = tokio::select! {
             // It ends when it is told to. An end of its own is no reason to keep the Lease.
@@ -182,13 +181,7 @@ fn made_for(uid_label: &str) -> watcher::Config {
     watcher::Config::default().labels(uid_label)
 }
 
-async fn control(
-    client: Client,
-    options: Options,
-    (watches, news): (Watches, UnboundedReceiver<News>),
-    metrics: Arc<Metrics>,
-    stop: CancellationToken,
-) {
+async fn control(client: Client, options: Options, watches: Watches, metrics: Arc<Metrics>, stop: CancellationToken) {
     let (consumers, mut pods) = Pods::new();
     let entries = all::<ModelCacheEntry>(&client, &mut pods);
     let preseed = Box::pin(preseed::run(client.clone(), options.config.preseed.clone(), stop.clone()));
@@ -207,7 +200,7 @@ async fn control(
     let entries = of_entries(entries, &client, &mut pods).reconcile_on(whose_turn_it_is(slots.listen(), line));
     let (exports, imports) = (of_exports(&client, &mut pods), of_imports(&client, &mut pods));
     let connections = of_connections(connections, &client, &mut pods, slots.listen());
-    let waiting = waiting::run(Arc::clone(&context), watches, pods.listen(), news, stop.clone());
+    let waiting = waiting::run(Arc::clone(&context), watches, pods.listen(), stop.clone());
     tokio::join!(
         Box::pin(waiting),
         Box::pin(pods.watch(client.clone(), stop.clone())),

@@ -60,9 +60,8 @@ impl Context {
         *count
     }
 
-    fn forget_failures(&self, object: &impl ResourceExt) {
-        let uid = object.uid().unwrap_or_default();
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+    pub(super) fn forget_failures(&self, uid: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 }
 
@@ -201,7 +200,7 @@ async fn carry_out<K: Subject>(
             write::notice(context, object, notice).await;
         }
     }
-    context.forget_failures(object);
+    context.forget_failures(&object.uid().unwrap_or_default());
     Ok(plan.again.map_or_else(Action::await_change, Action::requeue))
 }
 

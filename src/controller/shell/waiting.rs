@@ -7,9 +7,10 @@ use super::{CONCURRENCY, those_where, write};
 use crate::controller::plan::Consumer;
 use crate::controller::plan::inject::wait::{self, ObservedPod, PodPlan, Said};
 use futures::channel::mpsc::UnboundedReceiver;
+use futures::future::ready;
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::runtime::controller::{Action, Config, applier};
+use kube::runtime::controller::{self, Action, Config, applier};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -65,13 +66,13 @@ pub(super) async fn run(
     context: Arc<Context>,
     watches: Watches,
     pods: UnboundedReceiver<Touched>,
-    news: UnboundedReceiver<News>,
     stop: CancellationToken,
 ) {
     let store = context.consumers.clone();
-    let queue = stream::select(touched(pods, store.clone()), changed(news, store.clone()));
+    let queue = stream::select(touched(pods, store.clone()), changed(watches.listen(), store.clone()));
     let queue = queue.take_until(stop.cancelled_owned()).map(Ok::<_, Infallible>);
     let config = Config::default().concurrency(CONCURRENCY).debounce(GATHERED);
+    let of_gone = Arc::clone(&context);
     let waiting = Arc::new(Waiting { context, watches, told: Told::default() });
     applier(
         |pod, waiting| Box::pin(look(pod, waiting)),
@@ -83,8 +84,13 @@ pub(super) async fn run(
         queue,
         config,
     )
-    // A round's failure was told already, and a Pod that is gone is nobody's loss.
-    .for_each(|_| async {})
+    .for_each(|round| {
+        // A round's failure was told already, and a Pod that is gone is nobody's loss.
+        if let Err(controller::Error::ObjectNotFound(pod)) = round {
+            of_gone.forget_failures(pod.extra.uid.as_deref().unwrap_or_default());
+        }
+        ready(())
+    })
     .await;
 }
 
@@ -150,6 +156,7 @@ async fn look(pod: Arc<Consumer>, waiting: Arc<Waiting>) -> Result<Action, Round
         tell(context, told, &pod, &said).await;
     }
     forget(context, told);
+    context.forget_failures(&pod.uid().unwrap_or_default());
     Ok(if pod.waits() { Action::requeue(TOLD_FOR) } else { Action::await_change() })
 }
 
@@ -200,7 +207,41 @@ fn forget(context: &Context, told: &Told) {
 
 #[cfg(test)]
 mod tests {
-    use super::Told;
+    use super::super::known::Watches;
+    use super::super::reconcile::{Context, RoundError, after_error};
+    use super::super::slots::{Line, Slots};
+    use super::{Told, Waiting, look};
+    use crate::controller::config::Config;
+    use kube::runtime::reflector;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_pod_whose_round_went_well_starts_anew_when_another_one_fails() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let nowhere = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let config: Config = serde_yaml::from_str("image: registry.example/modelcache:1").unwrap();
+        let line = Line {
+            jobs: Slots::new().0,
+            entries: reflector::store().0,
+            connections: reflector::store().0,
+            consumers: reflector::store().0,
+            config: config.clone(),
+        };
+        let context = Arc::new(Context::new(nowhere, config, "me".into(), line, Arc::default()));
+        // The watches have ended, and nobody waits for them.
+        let waiting = Waiting { context: Arc::clone(&context), watches: Watches::new().0, told: Told::default() };
+        let pod = json!({"metadata": {"name": "web", "namespace": "team-a", "uid": "u"}, "spec": {"containers": []}});
+        let pod = Arc::new(serde_json::from_value(pod).unwrap());
+        let fail = || {
+            let error = RoundError::Apply(kube::Error::TlsRequired);
+            after_error(Arc::clone(&pod), &error, Arc::clone(&context))
+        };
+        let (first, second) = (fail(), fail());
+        assert_ne!(first, second, "the pause grows");
+        look(Arc::clone(&pod), Arc::new(waiting)).await.unwrap();
+        assert_eq!(fail(), first);
+    }
 
     #[test]
     fn the_same_is_told_of_each_once() {
