@@ -236,7 +236,9 @@ mod tests {
             let (now, most, full) = (Arc::clone(&counted), Arc::clone(&highest), Arc::clone(&awaited));
             async move {
                 let is_second = query.contains_key("continue");
-                if !is_second {
+                if is_second {
+                    now.fetch_sub(1, Ordering::SeqCst);
+                } else {
                     let count = now.fetch_add(1, Ordering::SeqCst) + 1;
                     most.fetch_max(count, Ordering::SeqCst);
                     // As many as may come together do.
@@ -245,8 +247,6 @@ mod tests {
                     } else if most.load(Ordering::SeqCst) < QUESTIONS {
                         full.notified().await;
                     }
-                } else {
-                    now.fetch_sub(1, Ordering::SeqCst);
                 }
                 let name = if is_second { "two" } else { "one" };
                 assert_eq!(query["limit"], PAGE.to_string());
