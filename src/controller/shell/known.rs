@@ -12,11 +12,16 @@ use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// Whole entries pass through memory by the page.
 const PAGE: u32 = 100;
+/// So many namespaces are listed at a time, however many Pods are created.
+const QUESTIONS: usize = 4;
 
 /// The watches' memory.
 #[derive(Clone)]
@@ -24,6 +29,7 @@ pub(super) struct Watches {
     entries: Store<EntrySight>,
     connections: Store<HubConnection>,
     listener: Listener,
+    questions: Arc<Semaphore>,
 }
 
 /// The watches, and whom they tell.
@@ -60,7 +66,7 @@ impl Watches {
         let ((entries, entry_writer), (connections, connection_writer)) = (reflector::store(), reflector::store());
         let listener = Listener::default();
         let watching = Watching { entries: entry_writer, connections: connection_writer, listener: listener.clone() };
-        (Self { entries, connections, listener }, watching)
+        (Self { entries, connections, listener, questions: Arc::new(Semaphore::new(QUESTIONS)) }, watching)
     }
 
     /// What happens from now on.
@@ -83,19 +89,22 @@ impl Watches {
 
     /// The same, asked of the API server now.
     pub(super) async fn fresh<'a>(
+        &self,
         client: &Client,
         namespace: &str,
         config: &'a Config,
     ) -> Result<Known<'a>, kube::Error> {
-        let all = ListParams::default();
+        let _turn = self.turn().await;
         let entries = Api::<EntrySight>::namespaced(client.clone(), namespace);
         let connections = Api::<HubConnection>::namespaced(client.clone(), namespace);
-        let (entries, connections) = tokio::try_join!(entries.list(&all), connections.list(&all))?;
-        Ok(Known {
-            entries: entries.items.into_iter().map(Arc::new).collect(),
-            connections: connections.items.into_iter().map(Arc::new).collect(),
-            config,
-        })
+        let (entries, connections) = tokio::try_join!(by_page(&entries), by_page(&connections))?;
+        Ok(Known { entries, connections, config })
+    }
+
+    /// A turn to list a namespace, until the end of the value.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.questions).acquire_owned().await.ok()
     }
 
     /// Waits until all is known that there is; it ends with the watches, too.
@@ -116,6 +125,19 @@ impl Watching {
             follow(entries, entry_writer, &listener, EntrySight::is_like, stop.clone()),
             follow(connections, connection_writer, &listener, |one, other| one.spec == other.spec, stop),
         );
+    }
+}
+
+/// All objects; of the whole ones there is a page in memory at a time.
+async fn by_page<K: Clone + DeserializeOwned + Debug>(api: &Api<K>) -> Result<Vec<Arc<K>>, kube::Error> {
+    let (mut all, mut how) = (Vec::new(), ListParams::default().limit(PAGE));
+    loop {
+        let page = api.list(&how).await?;
+        all.extend(page.items.into_iter().map(Arc::new));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => how = how.continue_token(&token),
+            None => return Ok(all),
+        }
     }
 }
 
@@ -159,8 +181,14 @@ async fn follow<K>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::extract::Query;
+    use axum::routing::get;
+    use axum::{Json, Router};
     use futures::FutureExt;
     use serde_json::json;
+    use std::collections::HashMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Notify;
 
     #[tokio::test]
     async fn who_stands_by_keeps_no_news() {
@@ -197,5 +225,59 @@ mod tests {
         let ((), mut news) = tokio::join!(following, story);
         let left = news.next().now_or_never();
         assert!(left.is_none(), "what happened before was kept: {left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_namespace_is_listed_by_the_page_and_a_few_at_a_time() {
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let full = Arc::new(Notify::new());
+        let (counted, highest, awaited) = (Arc::clone(&now), Arc::clone(&most), Arc::clone(&full));
+        let entries = move |Query(query): Query<HashMap<String, String>>| {
+            let (now, most, full) = (Arc::clone(&counted), Arc::clone(&highest), Arc::clone(&awaited));
+            async move {
+                let is_second = query.contains_key("continue");
+                if is_second {
+                    now.fetch_sub(1, Ordering::SeqCst);
+                } else {
+                    let count = now.fetch_add(1, Ordering::SeqCst) + 1;
+                    most.fetch_max(count, Ordering::SeqCst);
+                    // As many as may come together do.
+                    if count >= QUESTIONS {
+                        full.notify_waiters();
+                    } else if most.load(Ordering::SeqCst) < QUESTIONS {
+                        full.notified().await;
+                    }
+                }
+                let name = if is_second { "two" } else { "one" };
+                assert_eq!(query["limit"], PAGE.to_string());
+                Json(json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheEntryList",
+                    "metadata": {"continue": if is_second { "" } else { "more" }},
+                    "items": [{"apiVersion": "modelcache.dev/v1alpha1", "kind": "ModelCacheEntry",
+                        "metadata": {"name": name, "namespace": "team-a"}, "spec": {"repo": "org/model"}}]}))
+            }
+        };
+        let connections = || async {
+            Json(
+                json!({"apiVersion": "modelcache.dev/v1alpha1", "kind": "HubConnectionList", "metadata": {}, "items": []}),
+            )
+        };
+        let of_namespace = "/apis/modelcache.dev/v1alpha1/namespaces/team-a";
+        let router = Router::new()
+            .route(&format!("{of_namespace}/modelcacheentries"), get(entries))
+            .route(&format!("{of_namespace}/hubconnections"), get(connections));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::try_from(kube::Config::new(format!("http://{address}").parse().unwrap())).unwrap();
+        let config: Config = serde_yaml::from_str("image: registry.example/modelcache:1").unwrap();
+        let (watches, _) = Watches::new();
+        let asked = (0..4 * QUESTIONS).map(|_| watches.fresh(&client, "team-a", &config));
+        for known in futures::future::join_all(asked).await {
+            let names: Vec<_> = known.unwrap().entries.iter().map(|entry| entry.name().to_owned()).collect();
+            assert_eq!(names, ["one", "two"]);
+        }
+        assert_eq!(most.load(Ordering::SeqCst), QUESTIONS);
+        server.abort();
     }
 }

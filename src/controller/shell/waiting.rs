@@ -130,7 +130,7 @@ async fn look(pod: Arc<Consumer>, waiting: Arc<Waiting>) -> Result<Action, Round
     let mut plan = wait::decide(&observed);
     // Nobody is alarmed because something that was written a moment ago is not known yet.
     if plan.said.iter().any(|said| said.notice.warning && !told.was_told(&about(&pod, said), &said.key)) {
-        let fresh = Watches::fresh(&context.client, &namespace, &context.config).await;
+        let fresh = watches.fresh(&context.client, &namespace, &context.config).await;
         observed.known = fresh.map_err(RoundError::Observe)?;
         plan = wait::decide(&observed);
     }

@@ -98,6 +98,7 @@ async fn entry(State(asked): State<Arc<Asked>>, Json(review): Json<AdmissionRevi
 /// What a person is warned of, as far as it can be told in time.
 async fn warnings(asked: &Asked, namespace: &str, entry: &ModelCacheEntry) -> Option<Vec<String>> {
     let around = async {
+        let _turn = asked.watches.turn().await;
         let entries = Api::<ModelCacheEntry>::namespaced(asked.client.clone(), namespace);
         let claims = Api::<PersistentVolumeClaim>::namespaced(asked.client.clone(), namespace);
         let connections = Api::<HubConnection>::namespaced(asked.client.clone(), namespace);
@@ -156,7 +157,7 @@ async fn answer(asked: &Asked, request: &AdmissionRequest<Pod>) -> (&'static str
     let mut known = asked.watches.of(namespace, &asked.config);
     // `kubectl apply` writes a connection and a Pod within milliseconds.
     if is_unsure(pod, &known) {
-        let fresh = Watches::fresh(&asked.client, namespace, &asked.config);
+        let fresh = asked.watches.fresh(&asked.client, namespace, &asked.config);
         match tokio::time::timeout(ASK_TIMEOUT, fresh).await {
             Ok(Ok(fresh)) => known = fresh,
             Ok(Err(error)) => tracing::warn!(error = reconcile::told(&error), "a namespace's entries were not listed"),
