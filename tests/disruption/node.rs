@@ -26,7 +26,7 @@ async fn component_dies(component: &'static str) {
     let entry = stage.until_phase("tiny", Phase::Downloading).await;
     let worker = stage.pods(&entry).await.remove(0);
     let process = operator::process(&worker).expect("the worker runs");
-    let dead = Component::kill(component);
+    let dead = Away::dead(component);
     gate.open();
     until_ended(process).await;
     drop(dead);
@@ -34,19 +34,29 @@ async fn component_dies(component: &'static str) {
     operator::until_ready(&stage.client, 1).await;
 }
 
-/// A dead component that is started again with the end of this value, whatever happens meanwhile.
-struct Component(&'static str);
+/// A component that is away, and comes back with the end of this value, whatever happens meanwhile.
+struct Away {
+    component: &'static str,
+    comes_back: &'static str,
+}
 
-impl Component {
-    fn kill(name: &'static str) -> Self {
-        lab(&["kill", name]);
-        Self(name)
+impl Away {
+    /// It is killed.
+    fn dead(component: &'static str) -> Self {
+        lab(&["kill", component]);
+        Self { component, comes_back: "start" }
+    }
+
+    /// It runs, and answers nobody.
+    fn mute(component: &'static str) -> Self {
+        lab(&["freeze", component]);
+        Self { component, comes_back: "thaw" }
     }
 }
 
-impl Drop for Component {
+impl Drop for Away {
     fn drop(&mut self) {
-        lab(&["start", self.0]);
+        lab(&[self.comes_back, self.component]);
     }
 }
 
@@ -74,22 +84,6 @@ async fn the_api_server_dies_while_a_worker_ends() {
     Box::pin(component_dies("apiserver")).await;
 }
 
-/// A component that answers nobody, until the end of this value.
-struct Mute(&'static str);
-
-impl Mute {
-    fn new(name: &'static str) -> Self {
-        lab(&["freeze", name]);
-        Self(name)
-    }
-}
-
-impl Drop for Mute {
-    fn drop(&mut self) {
-        lab(&["thaw", self.0]);
-    }
-}
-
 /// As many workers run on the node as the operator has rounds at a time, and it looks at each of their logs every two seconds.
 #[tokio::test]
 async fn a_node_that_answers_nobody_keeps_no_other_entry_waiting() {
@@ -107,7 +101,7 @@ async fn a_node_that_answers_nobody_keeps_no_other_entry_waiting() {
     for name in &names {
         stage.until_phase(name, Phase::Downloading).await;
     }
-    let mute = Mute::new("kubelet");
+    let mute = Away::mute("kubelet");
     let since = Instant::now();
     // For so long all logs have been asked for, and more than once.
     for number in 0.. {

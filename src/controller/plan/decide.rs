@@ -73,7 +73,7 @@ pub fn decide(observed: &Observed) -> Plan {
     }
     if is_kept(observed) {
         let mut plan = update::decide(observed, &wanted, actions);
-        if elder(observed, |_| true).is_some_and(|_| !was_first) {
+        if !was_first && elder(observed, |_| true).is_some() {
             // When it has the model, too, no watch of this entry tells of it.
             plan.again = Some(plan.again.unwrap_or(LOOK_EVERY).min(LOOK_EVERY));
         }
@@ -251,8 +251,7 @@ fn give_way(observed: &Observed, job: &Job, why: &Why, actions: Vec<Action>) -> 
     let failed = Failed { reason: why.reason, message: why.message.clone(), retry_after_seconds: None };
     let mut draft = Draft::of(observed);
     if is_kept(observed) {
-        draft.whole().count_failure(job, &failed, Some(wait));
-        update::in_trouble(&mut draft, &why);
+        update::note_failure(&mut draft, job, &failed, Some(wait));
     } else {
         draft.count_failure(job, &failed, Some(wait));
         draft.trouble(Phase::Retrying, &why);

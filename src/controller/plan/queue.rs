@@ -215,14 +215,12 @@ pub fn place(observed: &Observed, wanted: &Wanted, urgency: Urgency) -> Option<P
 /// Where this entry waits, as there was nothing left when it wanted to begin.
 pub(super) fn place_behind(observed: &Observed, wanted: &Wanted) -> Place {
     let (me, line) = line(observed, wanted, Urgency::Absent);
-    let is_full = |through: &Through, limit| {
-        observed.queue.running.iter().filter(|running| running.is_of(&through.uid)).count() >= limit
-    };
     // Which of the two it was, the lock knew by younger news than these.
-    let limit = |through: &Through| through.limit.and_then(|limit| usize::try_from(limit).ok());
-    let through = me.slot.connection.as_ref().and_then(|through| Some((through, limit(through)?)));
-    let is_connection = through
-        .is_some_and(|(through, limit)| observed.config.max_concurrent_jobs.is_none() || is_full(through, limit));
+    let is_connection = me.slot.connection.as_ref().is_some_and(|through| {
+        let at_work = observed.queue.running.iter().filter(|running| running.is_of(&through.uid)).count();
+        let is_full = |limit: u32| usize::try_from(limit).is_ok_and(|limit| at_work >= limit);
+        through.limit.is_some_and(|limit| observed.config.max_concurrent_jobs.is_none() || is_full(limit))
+    });
     place_in(&me, &line, if is_connection { Spent::Connection } else { Spent::Hub }, &observed.config)
 }
 
@@ -335,14 +333,12 @@ pub(super) fn in_the_way(observed: &Observed) -> Option<(&Job, Why)> {
         return None;
     }
     let Standing::Starting(Some(why)) = attempt::standing(&observed.scene, job) else { return None };
-    let mut line: Vec<_> =
-        observed.queue.waiting.iter().filter(|waiting| waiting.uid != observed.uid()).cloned().collect();
-    line.sort_by(|one, other| one.rank.cmp(&other.rank));
-    let limit = observed.config.max_concurrent_jobs;
-    let go = |running: &[Running]| walk(running, &line, limit).iter().filter(|(_, spent)| spent.is_none()).count();
-    let mut others = observed.queue.running.clone();
+    let Queue { running, waiting } = &observed.queue;
+    let mut others = running.clone();
     others.swap_remove(others.iter().position(|running| *running == own)?);
-    (go(&others) > go(&observed.queue.running)).then_some((job, why))
+    let waiting: Vec<_> = waiting.iter().filter(|waiting| waiting.uid != observed.uid()).cloned().collect();
+    let go = |running| next(&Queue { running, waiting: waiting.clone() }, &observed.config).len();
+    (go(others) > go(running.clone())).then_some((job, why))
 }
 
 /// A budget that a Job is counted in.

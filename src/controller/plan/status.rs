@@ -473,16 +473,18 @@ pub fn obstructed(observed: &Observed, met: &[Met<'_>]) -> Plan {
         Obstacle::Denied(why) if why.reason == Reason::Conflict => draft.trouble(Phase::Failed, why),
         Obstacle::Denied(why) => draft.trouble(Phase::Pending, why),
     };
-    let again = if matches!(obstacle, Obstacle::Busy(_)) { again_behind(&observed) } else { obstacle.again() };
+    let again = match obstacle {
+        Obstacle::Busy(_) => again_behind(&observed, obstacle.again()),
+        Obstacle::Full | Obstacle::Denied(_) => obstacle.again(),
+    };
     finish(&observed, draft, Vec::new(), Some(again))
 }
 
-/// When one that another's worker keeps waiting looks again: those of a thousand archives that come later need not ask every other
+/// When one that another's worker keeps waiting looks again, so long for each that comes first: those of a thousand archives that come later need not ask every other
 /// second.
-fn again_behind(observed: &Observed) -> Duration {
+fn again_behind(observed: &Observed, each: Duration) -> Duration {
     const LONGEST: Duration = Duration::from_mins(5);
     let ahead = observed.peers.iter().filter(|peer| peer.older && peer.standing == PeerStanding::Waits).count();
-    let each = Obstacle::Full.again();
     each.saturating_mul(u32::try_from(ahead + 1).unwrap_or(u32::MAX)).min(LONGEST)
 }
 

@@ -364,8 +364,7 @@ fn follow_download(observed: &Observed, wanted: &Wanted, job: &Job, name: &str, 
         Standing::Unheard => Some(failed(observed, &mut draft, job, &record::unheard(name, LOST))),
         Standing::Failed(failure) => {
             let wait = wait_after(observed, &failure);
-            draft.whole().count_failure(job, &failure, wait);
-            in_trouble(&mut draft, &Why::new(failure.reason, failure.message));
+            note_failure(&mut draft, job, &failure, wait);
             wait
         }
     };
@@ -424,9 +423,14 @@ fn failed(observed: &Observed, draft: &mut Draft, job: &Job, failure: &Failed) -
     } else {
         wait_after(observed, failure).unwrap_or(backoff::RECHECK)
     };
-    draft.whole().count_failure(job, failure, Some(wait));
-    in_trouble(draft, &Why::new(failure.reason, failure.message.clone()));
+    note_failure(draft, job, failure, Some(wait));
     wait
+}
+
+/// An attempt failed beside a model that is there and stays Ready; `wait` is how long until the next one.
+pub(super) fn note_failure(draft: &mut Draft, job: &Job, failure: &Failed, wait: Option<Duration>) {
+    draft.whole().count_failure(job, failure, wait);
+    in_trouble(draft, &Why::new(failure.reason, failure.message.clone()));
 }
 
 fn update(draft: &mut Draft) -> &mut UpdateStatus {
@@ -465,7 +469,7 @@ fn downloads(observed: &Observed, draft: &mut Draft, job: &str) {
 }
 
 /// Says why the Hub's commit is not known, or cannot be had.
-pub(super) fn in_trouble(draft: &mut Draft, why: &Why) {
+fn in_trouble(draft: &mut Draft, why: &Why) {
     let status = if newer(&draft.status).is_some() { "True" } else { "Unknown" };
     draft.set_condition(condition::DRIFTED, status, why.reason.as_str(), &why.message);
 }

@@ -1,10 +1,11 @@
 //! What every operator knows of entries and connections, whether it leads or not: the API server asks any of them about Pods.
 
+use super::listeners::Listeners;
 use super::{WatchPause, reconcile};
 use crate::api::HubConnection;
 use crate::controller::config::Config;
 use crate::controller::plan::inject::{EntrySight, Known};
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::channel::mpsc::UnboundedReceiver;
 use futures::{Stream, StreamExt, pin_mut};
 use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
@@ -28,7 +29,7 @@ const QUESTIONS: usize = 4;
 pub(super) struct Watches {
     entries: Store<EntrySight>,
     connections: Store<HubConnection>,
-    listener: Listener,
+    told: Told,
     questions: Arc<Semaphore>,
 }
 
@@ -36,21 +37,11 @@ pub(super) struct Watches {
 pub(super) struct Watching {
     entries: Writer<EntrySight>,
     connections: Writer<HubConnection>,
-    listener: Listener,
+    told: Told,
 }
 
 /// Who is told, once there is somebody: an operator that stands by keeps no news.
-#[derive(Clone, Default)]
-struct Listener(Arc<Mutex<Option<UnboundedSender<News>>>>);
-
-impl Listener {
-    fn tell(&self, news: News) {
-        if let Some(listener) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            // One that has ended listens no more.
-            let _ = listener.unbounded_send(news);
-        }
-    }
-}
+type Told = Arc<Mutex<Listeners<News>>>;
 
 /// Where something changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,16 +55,14 @@ pub(super) enum News {
 impl Watches {
     pub(super) fn new() -> (Self, Watching) {
         let ((entries, entry_writer), (connections, connection_writer)) = (reflector::store(), reflector::store());
-        let listener = Listener::default();
-        let watching = Watching { entries: entry_writer, connections: connection_writer, listener: listener.clone() };
-        (Self { entries, connections, listener, questions: Arc::new(Semaphore::new(QUESTIONS)) }, watching)
+        let told = Told::default();
+        let watching = Watching { entries: entry_writer, connections: connection_writer, told: Arc::clone(&told) };
+        (Self { entries, connections, told, questions: Arc::new(Semaphore::new(QUESTIONS)) }, watching)
     }
 
     /// What happens from now on.
     pub(super) fn listen(&self) -> UnboundedReceiver<News> {
-        let (sender, receiver) = unbounded();
-        *self.listener.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
-        receiver
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).listen()
     }
 
     /// What is known of a namespace.
@@ -120,10 +109,10 @@ impl Watching {
         let config = watcher::Config::default().page_size(PAGE);
         let entries = watcher(Api::<EntrySight>::all(client.clone()), config.clone());
         let connections = watcher(Api::<HubConnection>::all(client), config);
-        let Self { entries: entry_writer, connections: connection_writer, listener } = self;
+        let Self { entries: entry_writer, connections: connection_writer, told } = self;
         tokio::join!(
-            follow(entries, entry_writer, &listener, EntrySight::is_like, stop.clone()),
-            follow(connections, connection_writer, &listener, |one, other| one.spec == other.spec, stop),
+            follow(entries, entry_writer, &told, EntrySight::is_like, stop.clone()),
+            follow(connections, connection_writer, &told, |one, other| one.spec == other.spec, stop),
         );
     }
 }
@@ -144,7 +133,7 @@ async fn by_page<K: Clone + DeserializeOwned + Debug>(api: &Api<K>) -> Result<Ve
 async fn follow<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
     mut writer: Writer<K>,
-    listener: &Listener,
+    told: &Told,
     is_like: impl Fn(&K, &K) -> bool,
     stop: CancellationToken,
 ) where
@@ -173,7 +162,7 @@ async fn follow<K>(
         };
         writer.apply_watcher_event(&event);
         if let Some(news) = news {
-            listener.tell(news);
+            told.lock().unwrap_or_else(PoisonError::into_inner).tell(&news);
         }
     }
 }
@@ -185,6 +174,7 @@ mod tests {
     use axum::routing::get;
     use axum::{Json, Router};
     use futures::FutureExt;
+    use futures::channel::mpsc::unbounded;
     use serde_json::json;
     use std::collections::HashMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -200,8 +190,7 @@ mod tests {
         let (watches, watching) = Watches::new();
         let (sender, events) = unbounded();
         let tell = |name: &str| sender.unbounded_send(Ok(Event::Apply(entry(name)))).unwrap();
-        let following =
-            follow(events, watching.entries, &watching.listener, EntrySight::is_like, CancellationToken::new());
+        let following = follow(events, watching.entries, &watching.told, EntrySight::is_like, CancellationToken::new());
         let known = |name: &'static str| {
             let store = watches.entries.clone();
             async move {

@@ -50,7 +50,7 @@ pub(super) async fn entry(context: &Context, entry: &ModelCacheEntry) -> Result<
         config: context.config.clone(),
         connection,
         scene,
-        peers: neighbouring(context, entry, removes).await?,
+        peers: peers_now(context, entry, removes).await?,
         readers: Vec::new(),
         queue: if hub_is_limited { context.line.queue().await } else { Queue::default() },
         not_grown: None,
@@ -246,7 +246,7 @@ fn neighbours(context: &Context, namespace: &str) -> Vec<Arc<ModelCacheEntry>> {
 }
 
 /// The other entries of its volume; before files are removed the API server is asked.
-async fn neighbouring(context: &Context, entry: &ModelCacheEntry, ask: bool) -> Result<Vec<Peer>, kube::Error> {
+async fn peers_now(context: &Context, entry: &ModelCacheEntry, ask: bool) -> Result<Vec<Peer>, kube::Error> {
     if ask {
         let namespace = entry.namespace().unwrap_or_default();
         let all = Api::<ModelCacheEntry>::namespaced(context.client.clone(), &namespace);

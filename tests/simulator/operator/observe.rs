@@ -64,11 +64,7 @@ impl Operator {
             config: around.config.clone(),
             connection,
             scene,
-            peers: if asks {
-                peers(entry, cluster.entries.values().map(AsRef::as_ref))
-            } else {
-                peers(entry, self.known.values().map(AsRef::as_ref))
-            },
+            peers: peers(entry, if asks { &cluster.entries } else { &self.known }.values().map(AsRef::as_ref)),
             readers: Vec::new(),
             queue,
             neighbours: if is_limited { self.known.values().cloned().collect() } else { Vec::new() },

@@ -24,6 +24,15 @@ fn limited(most: i32) -> Observed {
     world
 }
 
+/// A model that is there and asks its Hub, which lets one Job run, for newer commits.
+fn notified() -> Observed {
+    let mut world = limited(1);
+    world.entry.spec.update = serde_json::from_value(json!({"policy": "Notify"})).unwrap();
+    let (_, world) = round(world);
+    let (_, world) = round(world.succeeded());
+    round(world.forgotten()).1
+}
+
 /// A Job of another entry, as this world would make it.
 fn other_job(world: &Observed, name: &str) -> Job {
     let mut world = world.clone();
@@ -265,11 +274,7 @@ fn a_place_that_would_let_nobody_go_is_kept() {
 
 #[test]
 fn an_update_that_cannot_start_gives_its_place_too() {
-    let mut world = limited(1);
-    world.entry.spec.update = serde_json::from_value(json!({"policy": "Notify"})).unwrap();
-    let (_, world) = round(world);
-    let (_, world) = round(world.succeeded());
-    let (_, world) = round(round(world.forgotten()).1.later(100_000));
+    let (_, world) = round(notified().later(100_000));
     let job = world.scene.jobs[0].clone();
     let younger = other(&world, "younger", 5);
     let (plan, world) = round(with(cannot_start(world, 60), &[job], &[younger]));
@@ -293,11 +298,7 @@ fn those_whose_turn_it_is_are_woken() {
 
 #[test]
 fn an_update_comes_after_all_who_have_no_model() {
-    let mut world = limited(1);
-    world.entry.spec.update = serde_json::from_value(json!({"policy": "Notify"})).unwrap();
-    let (_, world) = round(world);
-    let (_, world) = round(world.succeeded());
-    let world = round(world.forgotten()).1.later(100_000);
+    let world = notified().later(100_000);
     assert!(kinds(&decide(&world)).contains(&"CreateJob"), "it is due");
     let younger = other(&world, "younger", 5);
     let plan = decide(&with(world, &[], &[younger]));
@@ -306,11 +307,7 @@ fn an_update_comes_after_all_who_have_no_model() {
 
 #[test]
 fn a_retry_of_an_update_stands_until_there_is_a_place() {
-    let mut world = limited(1);
-    world.entry.spec.update = serde_json::from_value(json!({"policy": "Notify"})).unwrap();
-    let (_, world) = round(world);
-    let (_, world) = round(world.succeeded());
-    let world = round(world.forgotten()).1.annotated(annotation::RETRY, "now");
+    let world = notified().annotated(annotation::RETRY, "now");
     let job = other_job(&limited(1), "a");
     let (plan, world) = round(with(world, &[job], &[]));
     assert_eq!(kinds(&plan), [""; 0]);
